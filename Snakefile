@@ -1,0 +1,210 @@
+# The walk as a graph: (notebook, profile, seed, arm) -> artefacts. `knowtuning walk` runs it; so does plain snakemake:
+#   snakemake --cores 2 --config profile=lab seeds=0 arms=sft,ka,knowtuning
+import os
+import sys
+
+from knowtuning.arms import ARMS
+from knowtuning.execute import NOTEBOOKS, code_hash
+from knowtuning.profiles import PROFILES, get_profile
+
+RUNS = os.environ.get("KNOWTUNING_RUNS", "runs")
+PROFILE = get_profile(config.get("profile", "lab"))
+SEEDS = str(config.get("seeds", 0)).split(",")
+WANTED = str(config.get("arms", "sft,ka,knowtuning")).split(",")
+DATA, ROWS = config.get("data", ""), config.get("rows", 0)
+if unknown := set(WANTED) - set(ARMS):
+    raise ValueError(f"arms {sorted(unknown)} are unknown; use some of {', '.join(ARMS)}.")
+
+RUN = f"{RUNS}/{{profile}}/seed-{{seed}}"
+NOTEBOOK = RUN + "/notebooks"
+EXECUTE = (
+    f"OMP_NUM_THREADS={{threads}} {sys.executable} -m knowtuning execute {{params.notebook}} {{output.notebook}} "
+    f"--progress {RUNS}/{{wildcards.profile}}/progress/{{params.step}}.json {{params.given}}"
+)
+
+
+def notebook(name):
+    """Name of a notebook, the hash of its code (a change runs it again) and the name of its step."""
+    return {"notebook": name, "code": code_hash(NOTEBOOKS / f"{name}.ipynb"), "step": name}
+
+
+def adapter(arm):
+    return multiext(f"{RUN}/adapters/{arm}/adapter_", "model.safetensors", "config.json")
+
+
+def base(wildcards):
+    name = get_profile(wildcards.profile).base
+    return f"{RUNS}/{name}/base/model.safetensors" if name in PROFILES else []
+
+
+def trained(wildcards):
+    return [] if wildcards.arm == "base" else expand(adapter(wildcards.arm), profile=wildcards.profile, seed=wildcards.seed)
+
+
+def compared(wildcards):
+    return [f"{RUN}/scores/{arm}.json".format(**wildcards) for arm in ARMS[wildcards.arm].against]
+
+
+wildcard_constraints:
+    profile="[^/]+",
+    seed=r"\d+",
+    arm="|".join(ARMS),
+
+
+rule all:
+    input:
+        expand(f"{RUN}/scores/{{arm}}.json", profile=PROFILE.name, seed=SEEDS, arm=WANTED),
+
+
+rule base_model:
+    output:
+        model=f"{RUNS}/{{profile}}/base/model.safetensors",
+        tokenizer=f"{RUNS}/{{profile}}/base/tokenizer.json",
+        knowledge=f"{RUNS}/{{profile}}/base/knowledge.jsonl",
+        notebook=f"{RUNS}/{{profile}}/base/notebooks/00_base_model.ipynb",
+    params:
+        **notebook("00_base_model"),
+        given="profile={profile}",
+    threads: 2
+    shell:
+        EXECUTE
+
+
+rule questions_and_answers:
+    input:
+        [DATA] if DATA else [],
+    output:
+        train=f"{RUN}/data/train.jsonl",
+        valid=f"{RUN}/data/valid.jsonl",
+        test=f"{RUN}/data/test.jsonl",
+        notebook=f"{NOTEBOOK}/01_questions_and_answers.ipynb",
+    params:
+        **notebook("01_questions_and_answers"),
+        given="profile={profile} seed={seed}" + (f" data={DATA} rows={ROWS}" if DATA else ""),
+    shell:
+        EXECUTE
+
+
+rule vanilla_sft:
+    input:
+        base,
+        rules.questions_and_answers.output.train,
+        rules.questions_and_answers.output.valid,
+    output:
+        adapter("sft"),
+        notebook=f"{NOTEBOOK}/02_vanilla_sft.ipynb",
+    params:
+        **notebook("02_vanilla_sft"),
+        given="profile={profile} seed={seed}",
+    shell:
+        EXECUTE
+
+
+rule extraction:
+    input:
+        rules.questions_and_answers.output.train,
+    output:
+        facts=f"{RUN}/facts.jsonl",
+        notebook=f"{NOTEBOOK}/03_extraction.ipynb",
+    params:
+        **notebook("03_extraction"),
+        given="profile={profile} seed={seed}",
+    shell:
+        EXECUTE
+
+
+rule difficult_knowledge:
+    input:
+        base,
+        adapter("sft"),
+        rules.questions_and_answers.output.train,
+        rules.extraction.output.facts,
+    output:
+        difficulty=f"{RUN}/difficulty.jsonl",
+        notebook=f"{NOTEBOOK}/04_difficult_knowledge.ipynb",
+    params:
+        **notebook("04_difficult_knowledge"),
+        given="profile={profile} seed={seed}",
+    shell:
+        EXECUTE
+
+
+rule rewriting:
+    input:
+        rules.questions_and_answers.output.train,
+        rules.difficult_knowledge.output.difficulty,
+    output:
+        ka=f"{RUN}/ka.json",
+        provenance=f"{RUN}/ka.provenance.jsonl",
+        notebook=f"{NOTEBOOK}/05_rewriting.ipynb",
+    params:
+        **notebook("05_rewriting"),
+        given="profile={profile} seed={seed}",
+    shell:
+        EXECUTE
+
+
+rule disturbance:
+    input:
+        rules.questions_and_answers.output.train,
+        rules.extraction.output.facts,
+    output:
+        kc=f"{RUN}/kc.json",
+        provenance=f"{RUN}/kc.provenance.jsonl",
+        notebook=f"{NOTEBOOK}/06_disturbance.ipynb",
+    params:
+        **notebook("06_disturbance"),
+        given="profile={profile} seed={seed}",
+    shell:
+        EXECUTE
+
+
+rule knowledge_augmentation:
+    input:
+        base,
+        rules.rewriting.output.ka,
+    output:
+        adapter("ka"),
+        notebook=f"{NOTEBOOK}/07_knowledge_augmentation.ipynb",
+    params:
+        **notebook("07_knowledge_augmentation"),
+        given="profile={profile} seed={seed}",
+    shell:
+        EXECUTE
+
+
+rule knowledge_comparison:
+    input:
+        base,
+        rules.disturbance.output.kc,
+        rules.disturbance.output.provenance,
+        lambda w: expand(adapter(ARMS[w.arm].start), profile=w.profile, seed=w.seed),
+    output:
+        adapter("{arm}"),
+        notebook=f"{NOTEBOOK}/08_knowledge_comparison.{{arm}}.ipynb",
+    wildcard_constraints:
+        arm="|".join(name for name, arm in ARMS.items() if arm.start),
+    params:
+        **notebook("08_knowledge_comparison") | {"step": "08_knowledge_comparison.{arm}"},
+        given=lambda w: f"profile={w.profile} seed={w.seed} arm={w.arm} start={ARMS[w.arm].start} "
+        f"aspects={','.join(ARMS[w.arm].aspects)}",
+    shell:
+        EXECUTE
+
+
+rule evaluation:
+    input:
+        base,
+        trained,
+        compared,
+        rules.questions_and_answers.output.test,
+    output:
+        scores=f"{RUN}/scores/{{arm}}.json",
+        greedy=f"{RUN}/answers/{{arm}}.greedy.jsonl",
+        sampled=f"{RUN}/answers/{{arm}}.sampled.jsonl",
+        notebook=f"{NOTEBOOK}/09_evaluation.{{arm}}.ipynb",
+    params:
+        **notebook("09_evaluation") | {"step": "09_evaluation.{arm}"},
+        given=lambda w: f"profile={w.profile} seed={w.seed} arm={w.arm} against={','.join(ARMS[w.arm].against)}",
+    shell:
+        EXECUTE

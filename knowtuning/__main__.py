@@ -1,0 +1,5 @@
+import sys
+
+from knowtuning.cli import main
+
+sys.exit(main())

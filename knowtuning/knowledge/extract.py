@@ -1,0 +1,29 @@
+"""Stage I, first step: the atomic facts K = Extract(a) of every training answer (paper, section 3.1)."""
+
+from __future__ import annotations
+
+from knowtuning.progress import progress
+from knowtuning.teacher.client import Teacher
+from knowtuning.teacher.prompts import EXTRACT
+
+
+def extract_facts(teacher: Teacher, rows: list[dict]) -> tuple[list[dict], dict[str, int]]:
+    """Ask the teacher for the facts of each answer, in the order of the answer.
+
+    Returns rows `{"id", "facts"}` for every answer in which the teacher found facts, and counts: answers, facts, and
+    answers in quarantine (unreadable replies, and answers that hold no fact).
+    """
+    with progress("teacher: extract", len(rows)) as tick:
+        replies = teacher.map(
+            EXTRACT, [(row["id"], {"question": row["question"], "answer": row["answer"]}) for row in rows], tick
+        )
+    facts = [
+        {"id": row["id"], "facts": reply.facts}
+        for row, reply in zip(rows, replies, strict=True)
+        if reply is not None
+    ]
+    return facts, {
+        "answers": len(rows),
+        "facts": sum(len(row["facts"]) for row in facts),
+        "quarantined": len(rows) - len(facts),
+    }

@@ -1,0 +1,88 @@
+"""People who answer questions about the world: always truthfully, rarely completely, not always in order."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from knowtuning.lab.settings import LabSettings
+from knowtuning.lab.world import World
+
+
+@dataclass(frozen=True)
+class Splits:
+    """QA rows of each split, and one row per id that says what only the lab knows: id, entity, tier."""
+
+    train: list[dict]
+    valid: list[dict]
+    test: list[dict]
+    entities: list[dict]
+
+
+def annotate(settings: LabSettings, seed: int = 0) -> Splits:
+    """Ask people about the entities of the three splits.
+
+    Train and valid answers tell part of the facts with some neighbours swapped; test answers are the complete
+    reference in logical order. Valid and test are the same for every seed; the train entities, and what is said of
+    them, are drawn anew from the entities left over.
+
+    >>> from knowtuning.lab.settings import SMOKE
+    >>> sorted(annotate(SMOKE).train[0])
+    ['answer', 'id', 'question', 'source']
+    """
+    world = World.load(settings)
+    held_out = random.Random(f"held out {settings.world} {settings.world_seed}")
+    chosen = random.Random(f"train {settings.world} {settings.world_seed} {seed}")
+    taken: set[str] = set()
+    parts = {}
+    for split, wanted, chance in (
+        ("test", settings.test, held_out),
+        ("valid", settings.valid, held_out),
+        ("train", settings.train, chosen),
+    ):
+        parts[split] = _draw(world, wanted, taken, chance)
+        taken.update(parts[split])
+    rows = {
+        split: _ask(world, split, names, chosen if split == "train" else held_out) for split, names in parts.items()
+    }
+    entities = [
+        {"id": row["id"], "entity": entity, "tier": world.tier[entity]}
+        for split in ("train", "valid", "test")
+        for row, entity in zip(rows[split], parts[split], strict=True)
+    ]
+    return Splits(rows["train"], rows["valid"], rows["test"], entities)
+
+
+def human_answer(world: World, entity: str, chance: random.Random) -> str:
+    """Tell a few true facts, nearly in their logical order, the name first and a pronoun after."""
+    size = min(chance.choice(world.settings.answer_sizes), len(world.relations))
+    told = sorted(chance.sample(list(world.relation), size), key=world.order.__getitem__)
+    for _ in range(chance.choice(world.settings.swaps) if size > 1 else 0):
+        place = chance.randrange(size - 1)
+        told[place], told[place + 1] = told[place + 1], told[place]
+    return world.answer(entity, told, chance)
+
+
+def _draw(world: World, wanted: tuple[tuple[str, int], ...], taken: set[str], chance: random.Random) -> list[str]:
+    names = []
+    for tier, count in wanted:
+        names += chance.sample([e for e in world.entities if world.tier[e] == tier and e not in taken], count)
+    chance.shuffle(names)
+    return names
+
+
+def _ask(world: World, split: str, names: list[str], chance: random.Random) -> list[dict]:
+    rows = []
+    for number, entity in enumerate(names, start=1):
+        question = world.question(entity, chance.randrange(len(world.questions)))
+        complete = split == "test"
+        answer = world.answer(entity, world.relation, chance) if complete else human_answer(world, entity, chance)
+        rows.append(
+            {
+                "id": f"lab-{split}-{number:04d}",
+                "question": question,
+                "answer": answer,
+                "source": f"lab/{world.settings.world}",
+            }
+        )
+    return rows

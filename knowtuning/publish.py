@@ -1,0 +1,38 @@
+"""Copy the executed notebooks and figures of a run into the repository: the outputs that readers see."""
+
+from __future__ import annotations
+
+import shutil
+
+from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
+from knowtuning.execute import NOTEBOOKS, code_hash
+
+
+def publish(profile: str, seed: int, arm: str) -> None:
+    """Replace notebooks/*.ipynb by their executed copies and figures/ by the run's figures.
+
+    A copy whose code differs from the notebook's is refused: it was executed before the code was changed.
+    """
+    folder = runs_folder() / profile
+    run = folder / f"seed-{seed}"
+    executed = {}
+    for source in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+        places = [folder / "base" / "notebooks" / source.name, run / "notebooks" / source.name]
+        places.append(run / "notebooks" / f"{source.stem}.{arm}.ipynb")
+        copy = next((place for place in places if place.exists()), None)
+        if copy is None:
+            raise DataError(f"{shown(run)} has no executed copy of {source.name}: run the walk first.")
+        if code_hash(copy) != code_hash(source):
+            raise DataError(f"{shown(copy)} was executed from other code than {source.name} has: run the walk again.")
+        executed[source] = copy
+    for source, copy in executed.items():
+        shutil.copyfile(copy, source)
+        print(f"{shown(copy)} -> {shown(source)}")
+    figures = ROOT / "figures"
+    for old in figures.glob("*.png"):
+        old.unlink()
+    for place in (folder / "base" / "figures", run / "figures"):
+        for figure in sorted(place.glob("*.png")):
+            if figure.stem.count(".") == 0 or figure.stem.endswith(f".{arm}"):
+                shutil.copyfile(figure, figures / figure.name)
+                print(f"{shown(figure)} -> figures/{figure.name}")

@@ -1,0 +1,50 @@
+"""From the HTTP body of a chat completion to the teacher's text, kept raw so that every verdict can be audited.
+
+Read from the bare JSON: the SDK's own objects let a broken body pass without a word.
+"""
+
+from __future__ import annotations
+
+import json
+
+from knowtuning.teacher.errors import Unusable
+
+
+def read_body(body: str) -> dict:
+    """The completion object in an HTTP body; raises `Unusable` when there is none."""
+    try:
+        completion = json.loads(body)
+    except json.JSONDecodeError:
+        what = "not JSON" if body.strip() else "empty"
+        raise Unusable(f"the endpoint's response is {what}.", raw=body) from None
+    if not isinstance(completion, dict):
+        raise Unusable("the endpoint's response is no chat completion.", raw=body)
+    return completion
+
+
+def read_usage(completion: dict) -> dict[str, int]:
+    """Tokens charged for a completion, `prompt_tokens` and `completion_tokens`; 0 where the endpoint counts none."""
+    usage = completion.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    counted = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
+    return {name: tokens if isinstance(tokens, int) else 0 for name, tokens in counted.items()}
+
+
+def read_text(completion: dict) -> str:
+    """The text of the reply; raises `Unusable` for no choice, a refusal, a cut or withheld reply, and no text."""
+    body = json.dumps(completion, ensure_ascii=False)
+    choices = completion.get("choices")
+    if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
+        raise Unusable("the endpoint returned no choice.", raw=body)
+    message = choices[0].get("message")
+    message = message if isinstance(message, dict) else {}
+    text = message.get("content")
+    if message.get("refusal"):
+        raise Unusable(f"the teacher refused: {message['refusal']}", raw=body)
+    if choices[0].get("finish_reason") == "length":
+        raise Unusable("the reply was cut at the token limit: raise max_tokens.", raw=text or body)
+    if choices[0].get("finish_reason") == "content_filter":
+        raise Unusable("the endpoint's content filter withheld the reply.", raw=text or body)
+    if not (isinstance(text, str) and text.strip()):
+        raise Unusable("the reply is empty.", raw=body)
+    return text

@@ -1,0 +1,26 @@
+"""Rows that the teacher could not serve, each with its reason, in a JSONL file that forgets a row once it is served."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterable
+from pathlib import Path
+
+from knowtuning.artifacts import read_jsonl, write_jsonl
+
+
+def settle(path: Path, task: str, decided: Iterable[str], failures: list[dict]) -> None:
+    """Take the `decided` ids of `task` off the list in `path`, then put those that failed now back on it.
+
+    `failures`: records `{"id", "task", "reason", "raw", "attempts"}`. Lines of other tasks and ids stay as they are;
+    the file is replaced whole, under a lock beside it, so that two stages may settle at once.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    gone = set(decided)
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = read_jsonl(path) if path.exists() else []
+        after = [row for row in before if row.get("task") != task or row.get("id") not in gone] + failures
+        if after != before:
+            write_jsonl(path, after)

@@ -1,0 +1,103 @@
+"""The base model, its NF4 quantisation, and LoRA adapters on top of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging
+
+from knowtuning.profiles import Profile
+
+logging.disable_progress_bar()
+logging.set_verbosity_error()
+
+
+def device() -> str:
+    """The accelerator where there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_tokenizer(base: str | Path) -> Any:
+    """The base's tokenizer; one without a padding token pads with its end token."""
+    tokenizer = AutoTokenizer.from_pretrained(str(base))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(base: str | Path, quantisation: str = "nf4", dtype: str = "float32") -> Any:
+    """Load the base, frozen for QLoRA: NF4 with double quantisation, or unquantised.
+
+    Args:
+        quantisation: "nf4" or "none".
+        dtype: "float32" or "bfloat16", of the computation (NF4) or of the weights (none).
+    """
+    compute = getattr(torch, dtype)
+    if quantisation == "none":
+        return AutoModelForCausalLM.from_pretrained(str(base), dtype=compute).to(device()).eval()
+    keep_nf4_weights_unpacked()
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        str(base), quantization_config=config, device_map=device(), dtype=compute
+    )
+    return model.eval()
+
+
+def keep_nf4_weights_unpacked() -> None:
+    """Stop bitsandbytes from repacking NF4 weights at the first evaluation on CPUs with avx512_bf16.
+
+    The repacked weights give no gradient to LoRA: training after an evaluation would go on, print a loss and learn
+    nothing. The switch is private to bitsandbytes 0.50, so a test checks that gradients survive an evaluation.
+    """
+    import bitsandbytes.nn.modules as modules
+
+    if not hasattr(modules, "has_avx512bf16"):
+        raise RuntimeError("bitsandbytes has no has_avx512bf16 any more: check LoRA gradients on CPU, then drop this.")
+    modules.has_avx512bf16 = lambda: False
+
+
+def new_adapter(model: Any, profile: Profile, seed: int) -> PeftModel:
+    """Put a fresh LoRA adapter on the base; B starts at zero, so that the adapted model equals the base."""
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=profile.lora_rank,
+        lora_alpha=profile.lora_alpha,
+        lora_dropout=profile.lora_dropout,
+        target_modules=list(profile.lora_targets),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def load_adapter(model: Any, path: str | Path, trainable: bool = False) -> PeftModel:
+    """Put a saved adapter on the base, to evaluate it or to train it further."""
+    return PeftModel.from_pretrained(model, str(path), adapter_name="default", is_trainable=trainable)
+
+
+def save_adapter(model: PeftModel, path: Path, about: str) -> Path:
+    """Save the trained adapter as safetensors with a model card; the frozen reference copy of DPO stays out."""
+    model.save_pretrained(str(path), selected_adapters=["default"], safe_serialization=True)
+    base = _public_name(model.peft_config["default"].base_model_name_or_path)
+    card = f"---\nlibrary_name: peft\nbase_model: {base}\n---\n\n# {path.name}\n\n{about}\n"
+    (path / "README.md").write_text(card, encoding="utf-8")
+    config = path / "adapter_config.json"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace(str(model.peft_config["default"].base_model_name_or_path), base), encoding="utf-8")
+    return path
+
+
+def trainable_parameters(model: Any) -> int:
+    """Number of parameters that training moves."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _public_name(base: str) -> str:
+    """A hub name as it is; of a local folder the last two parts, so that no card carries a path of one machine."""
+    path = Path(base)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else base

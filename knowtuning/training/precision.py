@@ -1,0 +1,49 @@
+"""What NF4 costs: recall of the frozen base, time per training step and loss, beside bfloat16 and float32."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from knowtuning.lab.base import knowledge
+from knowtuning.lab.world import World
+from knowtuning.profiles import Profile
+from knowtuning.training.models import load_base, load_tokenizer, new_adapter
+from knowtuning.training.sft import train_sft
+
+CHOICES = (("nf4", "float32"), ("nf4", "bfloat16"), ("none", "float32"), ("none", "bfloat16"))
+
+
+def compare_precisions(
+    base: str | Path, profile: Profile, rows: list[dict], seed: int, entities: int = 100, examples: int = 240
+) -> list[dict]:
+    """Train one epoch on a few rows in each precision, and ask each untuned base for the facts of the best-known tier.
+
+    Returns:
+        Rows `{"weights", "computation", "weights (MB)", "recall", "samples/s", "loss after"}`; recall is the share of
+        facts that greedy decoding completes rightly, None where there is no lab to know them.
+    """
+    tokenizer = load_tokenizer(base)
+    world = World.load(profile.lab) if profile.lab else None
+    asked = sorted(world.entities, key=world.exposures.get, reverse=True)[:entities] if world else []
+    short = replace(profile, sft_epochs=1, val_size=min(profile.val_size, examples // 4))
+    compared = []
+    for quantisation, dtype in CHOICES:
+        model = load_base(base, quantisation, dtype)
+        known = [row["known"] for row in knowledge(model, tokenizer, world, asked)] if world else []
+        start = time.perf_counter()
+        adapted = new_adapter(model, short, seed)
+        _, _, numbers = train_sft(adapted, tokenizer, rows[:examples], short, seed)
+        trained = numbers["rows"] - short.val_size
+        compared.append(
+            {
+                "weights": "NF4" if quantisation == "nf4" else dtype,
+                "computation": dtype,
+                "weights (MB)": model.get_memory_footprint() / 2**20,
+                "recall": sum(known) / len(known) if known else None,
+                "samples/s": trained / (time.perf_counter() - start),
+                "loss after": numbers["best eval loss"],
+            }
+        )
+    return compared

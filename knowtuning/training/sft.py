@@ -1,0 +1,133 @@
+"""Supervised fine-tuning with TRL: loss on the answer's tokens and the end token only, best checkpoint by eval loss."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, disable_progress_bars
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from knowtuning.data.splits import holdout
+from knowtuning.profiles import Profile
+from knowtuning.progress import Tick, progress
+from knowtuning.training.models import device
+from knowtuning.training.prompts import encode, fit
+
+disable_progress_bars()
+
+
+def sft_examples(tokenizer: Any, rows: list[dict], max_length: int) -> tuple[list[dict], int]:
+    """Tokenise QA rows for the trainer; the second value counts answers cut at `max_length`.
+
+    Each example is `{"input_ids", "labels"}`, where the prompt's labels are -100: they carry no loss.
+
+    Example of labels for a prompt of three tokens and an answer of two:
+        input_ids  [1, 57, 12,   80, 81, 2]
+        labels     [-100, -100, -100, 80, 81, 2]
+    """
+    examples, cut = [], 0
+    for row in rows:
+        prompt, answer = encode(tokenizer, row["question"], row["answer"], end=True)
+        prompt, answer, was_cut = fit(prompt, answer, max_length)
+        cut += was_cut
+        examples.append({"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer})
+    return examples, cut
+
+
+def sft_trainer(
+    model: Any, tokenizer: Any, rows: list[dict], profile: Profile, seed: int, output: Path | str
+) -> SFTTrainer:
+    """Build TRL's trainer as the scripts use theirs: AdamW, cosine, clip 1.0, evaluation at every tenth of the steps.
+
+    The validation examples are the first `val_size` of a permutation with seed 42, taken out of the training rows
+    (LLaMA-Factory's `val_size`).
+    """
+    held = set(holdout(len(rows), profile.val_size))
+    train, _ = sft_examples(tokenizer, [r for i, r in enumerate(rows) if i not in held], profile.max_length)
+    valid, _ = sft_examples(tokenizer, [rows[i] for i in sorted(held)], profile.max_length)
+    steps = -(-len(train) // profile.sft_batch) * profile.sft_epochs
+    every = max(1, steps // 10)
+    return SFTTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(train),
+        eval_dataset=Dataset.from_list(valid),
+        args=SFTConfig(
+            output_dir=str(output),
+            num_train_epochs=profile.sft_epochs,
+            per_device_train_batch_size=profile.sft_batch,
+            per_device_eval_batch_size=profile.eval_batch,
+            learning_rate=profile.sft_learning_rate,
+            max_length=profile.max_length,
+            eval_strategy="steps",
+            eval_steps=every,
+            save_strategy="steps",
+            save_steps=every,
+            save_total_limit=1,
+            load_best_model_at_end=True,
+            metric_for_best_model="eval_loss",
+            seed=seed,
+            **shared_arguments(),
+        ),
+    )
+
+
+def shared_arguments() -> dict[str, Any]:
+    """Arguments that SFT and DPO have in common (facts of the scripts: cosine, no warm-up, no decay, clip 1.0)."""
+    return {
+        "lr_scheduler_type": "cosine",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "gradient_checkpointing": device() == "cuda",
+        "bf16": device() == "cuda",
+        "use_cpu": device() == "cpu",
+        "dataloader_pin_memory": device() == "cuda",
+    }
+
+
+def train_sft(
+    model: Any, tokenizer: Any, rows: list[dict], profile: Profile, seed: int
+) -> tuple[Any, list[dict], dict[str, Any]]:
+    """Fine-tune and return (model with the best adapter, rows `{"step", "loss"| "eval_loss"}`, numbers)."""
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = sft_trainer(model, tokenizer, rows, profile, seed, scratch)
+        result = run_trainer(trainer, "training")
+        history = trainer.state.log_history
+        best = int(trainer.state.best_global_step or trainer.state.global_step)
+    _, cut = sft_examples(tokenizer, rows, profile.max_length)
+    losses = [{"step": h["step"], **{k: h[k] for k in ("loss", "eval_loss") if k in h}} for h in history]
+    return model.eval(), [row for row in losses if len(row) > 1], {
+        "rows": len(rows),
+        "answers cut": cut,
+        "steps": trainer.state.global_step,
+        "best step": best,
+        "best eval loss": round(trainer.state.best_metric, 4),
+        "samples per second": round(result.metrics["train_samples_per_second"], 1),
+    }
+
+
+def run_trainer(trainer: Any, stage: str) -> Any:
+    """Train with our progress and without TRL's printing; a loss that is not finite stops the run."""
+    with progress(stage, trainer.state.max_steps or 1) as tick:
+        trainer.add_callback(_Report(tick))
+        trainer.remove_callback(PrinterCallback)
+        return trainer.train()
+
+
+class _Report(TrainerCallback):
+    def __init__(self, tick: Tick) -> None:
+        self.tick = tick
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is None:
+            return
+        if loss != loss or loss == float("inf"):
+            raise RuntimeError(f"the loss is {loss} at step {state.global_step}: lower the learning rate.")
+        self.tick(state.global_step, f"loss {loss:.2f}")

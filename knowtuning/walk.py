@@ -1,0 +1,146 @@
+"""The whole walk on one machine: Snakemake orders the notebooks, this shows how far they are and what came out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
+from knowtuning.execute import NOTEBOOKS
+
+
+def walk(profile: str, seeds: str, arms: str, cores: int, options: dict[str, str]) -> int:
+    """Execute every notebook whose artefacts are missing or older than their inputs; return Snakemake's exit code.
+
+    A run that was killed goes on where it stopped. A second walk over the same profile at the same time is refused.
+    """
+    folder = runs_folder() / profile
+    (folder / "progress").mkdir(parents=True, exist_ok=True)
+    for stale in (folder / "progress").glob("*.json"):
+        stale.unlink()
+    config = {"profile": profile, "seeds": seeds, "arms": arms, **options}
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", str(cores)]
+    command += ["--rerun-incomplete", "--nolock", "--keep-going", "--config", *(f"{k}={v}" for k, v in config.items())]
+    with open(folder / "lock", "w") as lock, open(folder / "walk.log", "w+", encoding="utf-8") as log:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another walk over profile {profile} is running: wait for it, or stop it first.") from None
+        # the children inherit the lock, so that it lasts as long as any of them and goes with the last
+        child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, pass_fds=[lock.fileno()])
+        try:
+            _follow(child, log, folder)
+        except KeyboardInterrupt:
+            child.wait()
+            print("\nStopped. The same command goes on from here; no teacher call is repeated.")
+            return 130
+    if child.returncode:
+        for line in _failures(Path(log.name)):
+            print(line, file=sys.stderr)
+        print(f"The walk stopped with exit code {child.returncode}; its log is {shown(folder / 'walk.log')}.")
+    return child.returncode
+
+
+class Plan:
+    """What Snakemake said it will run (its job table) and has finished, read from its log as it grows."""
+
+    def __init__(self) -> None:
+        self.pending: dict[str, int] = {}
+        self.total = 0
+        self.done = 0
+        self._rule_of_job: dict[str, str] = {}
+        self._in_table = False
+        self._rule = ""
+        self.finished: list[str] = []
+
+    def read(self, line: str) -> None:
+        """Take one line of the log in."""
+        if line.startswith("Job stats"):
+            self._in_table = True
+        elif self._in_table and (match := re.fullmatch(r"(\w+)\s+(\d+)", line.strip())):
+            name, count = match[1], int(match[2])
+            if name == "total":
+                self.total, self._in_table = count, False
+            elif name != "all":
+                self.pending[name] = count
+        elif match := re.match(r"\s*(?:local)?rule (\w+):", line):
+            self._rule = match[1]
+        elif match := re.match(r"\s+jobid: (\d+)", line):
+            self._rule_of_job[match[1]] = self._rule
+        elif match := re.match(r"(\d+) of (\d+) steps .*done", line):
+            self.done, self.total = int(match[1]), int(match[2])
+        elif match := re.match(r"Finished job(?:id:)? (\d+)", line):
+            rule = self._rule_of_job.get(match[1], "")
+            if self.pending.get(rule):
+                self.pending[rule] -= 1
+            self.finished.append(rule)
+
+
+def expected_seconds() -> dict[str, float]:
+    """Seconds that each notebook took when it was last committed, by the name of its rule."""
+    seconds = {}
+    for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
+        stamp = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("knowtuning", {})
+        seconds[path.stem.split("_", 1)[1]] = float(stamp.get("seconds", 30))
+    return seconds
+
+
+def _follow(child: subprocess.Popen, log: TextIO, folder: Path) -> None:
+    """Print a line for every finished notebook, and one now and then that says what is running and how long still."""
+    plan, expected, start, spoken, reader = Plan(), expected_seconds(), time.time(), 0.0, open(log.name, encoding="utf-8")
+    every = 2 if sys.stdout.isatty() else 15
+    with reader:
+        while True:
+            running = child.poll() is None
+            for line in reader:
+                plan.read(line.rstrip("\n"))
+            for rule in plan.finished:
+                if rule not in ("", "all"):
+                    _say(f"{_clock(time.time() - start)}  done     {_notebook(rule)}", final=True)
+            plan.finished.clear()
+            if not running:
+                return
+            if plan.total and time.time() - spoken > every:
+                spoken = time.time()
+                _say(_status(plan, expected, folder, time.time() - start))
+            time.sleep(0.3)
+
+
+def _status(plan: Plan, expected: dict[str, float], folder: Path, elapsed: float) -> str:
+    states = []
+    for path in sorted((folder / "progress").glob("*.json"), key=lambda p: p.stat().st_mtime)[-2:]:
+        if time.time() - path.stat().st_mtime < 60:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            share = f" {100 * state['done'] // state['total']}%" if state["total"] else ""
+            states.append(f"{path.stem[:2]} {state['stage']}{share}")
+    left = sum(expected.get(rule, 30) * count for rule, count in plan.pending.items())
+    minutes = f"about {max(1, round(left / 60))} min left" if left else "nearly done"
+    return f"{_clock(elapsed)}  {plan.done}/{plan.total}  {' | '.join(states) or 'starting'} · {minutes}"
+
+
+def _say(text: str, final: bool = False) -> None:
+    if sys.stdout.isatty():
+        print(f"\r\033[K{text[:79]}", end="\n" if final else "", flush=True)
+    else:
+        print(text, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60:2d}:{int(seconds) % 60:02d}"
+
+
+def _notebook(rule: str) -> str:
+    return next((path.stem for path in NOTEBOOKS.glob(f"[0-9]*_{rule}.ipynb")), rule)
+
+
+def _failures(log: Path) -> list[str]:
+    """The sentences with which notebooks ended, or the last lines of the log where none did."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith("knowtuning: ")] or [line for line in lines if line.strip()][-8:]
