@@ -19,7 +19,7 @@ RUN = f"{RUNS}/{{profile}}/seed-{{seed}}"
 NOTEBOOK = RUN + "/notebooks"
 EXECUTE = (
     f"OMP_NUM_THREADS={{threads}} {sys.executable} -m knowtuning execute {{params.notebook}} {{output.notebook}} "
-    f"--progress {RUNS}/{{wildcards.profile}}/progress/{{params.step}}.json {{params.given}}"
+    f"{{params.given}} --progress {RUNS}/{{wildcards.profile}}/progress/{{params.step}}.json"
 )
 
 
@@ -29,7 +29,7 @@ def notebook(name):
 
 
 def adapter(arm):
-    return multiext(f"{RUN}/adapters/{arm}/adapter_", "model.safetensors", "config.json")
+    return [f"{RUN}/adapters/{arm}/{name}" for name in ("adapter_model.safetensors", "adapter_config.json")]
 
 
 def base(wildcards):

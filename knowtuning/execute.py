@@ -112,6 +112,8 @@ def execute(notebook: str | Path, output: Path, given: dict[str, str], progress:
     }
     write_text(output, nbformat.writes(done) + "\n")
     partial.unlink()
+    if progress:
+        progress.unlink(missing_ok=True)
     return output
 
 

@@ -36,6 +36,11 @@ def progress(stage: str, total: int) -> Iterator[Tick]:
         yield lambda done, note="": None
 
 
+def of_calls(tick: Tick) -> Callable[[int, int, int], None]:
+    """Turn a tick into what `Teacher.map` reports to: rows done, rows in all, rows in quarantine so far."""
+    return lambda done, total, failed: tick(done, f"{failed} in quarantine" if failed else "")
+
+
 def _file_tick(path: Path, stage: str, total: int) -> Tick:
     last = 0.0
 

@@ -49,38 +49,39 @@ def walk(profile: str, seeds: str, arms: str, cores: int, options: dict[str, str
 
 
 class Plan:
-    """What Snakemake said it will run (its job table) and has finished, read from its log as it grows."""
+    """What Snakemake said it will run (its job table), has started and has finished, read from its log as it grows."""
 
     def __init__(self) -> None:
-        self.pending: dict[str, int] = {}
-        self.total = 0
-        self.done = 0
-        self._rule_of_job: dict[str, str] = {}
+        self.planned: dict[str, int] = {}
+        self.finished: list[str] = []
+        self.running: dict[str, tuple[str, float]] = {}
         self._in_table = False
         self._rule = ""
-        self.finished: list[str] = []
 
     def read(self, line: str) -> None:
         """Take one line of the log in."""
         if line.startswith("Job stats"):
             self._in_table = True
         elif self._in_table and (match := re.fullmatch(r"(\w+)\s+(\d+)", line.strip())):
-            name, count = match[1], int(match[2])
-            if name == "total":
-                self.total, self._in_table = count, False
-            elif name != "all":
-                self.pending[name] = count
+            if match[1] == "total":
+                self._in_table = False
+            elif match[1] != "all":
+                self.planned[match[1]] = int(match[2])
         elif match := re.match(r"\s*(?:local)?rule (\w+):", line):
             self._rule = match[1]
-        elif match := re.match(r"\s+jobid: (\d+)", line):
-            self._rule_of_job[match[1]] = self._rule
-        elif match := re.match(r"(\d+) of (\d+) steps .*done", line):
-            self.done, self.total = int(match[1]), int(match[2])
-        elif match := re.match(r"Finished job(?:id:)? (\d+)", line):
-            rule = self._rule_of_job.get(match[1], "")
-            if self.pending.get(rule):
-                self.pending[rule] -= 1
-            self.finished.append(rule)
+        elif (match := re.match(r"\s+jobid: (\d+)", line)) and self._rule != "all":
+            self.running[match[1]] = (self._rule, time.time())
+        elif (match := re.match(r"Finished job(?:id:)? (\d+)", line)) and match[1] in self.running:
+            self.finished.append(self.running.pop(match[1])[0])
+
+    def seconds_left(self, expected: dict[str, float], elapsed: float) -> float:
+        """Work left, at the speed seen so far: expected seconds of what is done against the seconds it took."""
+        total = sum(expected.get(rule, 30) * count for rule, count in self.planned.items())
+        done = sum(expected.get(rule, 30) for rule in self.finished)
+        for rule, start in self.running.values():
+            done += min(time.time() - start, 0.95 * expected.get(rule, 30))
+        speed = done / elapsed if self.finished and elapsed else 1.0
+        return (total - done) / speed
 
 
 def expected_seconds() -> dict[str, float]:
@@ -94,35 +95,38 @@ def expected_seconds() -> dict[str, float]:
 
 def _follow(child: subprocess.Popen, log: TextIO, folder: Path) -> None:
     """Print a line for every finished notebook, and one now and then that says what is running and how long still."""
-    plan, expected, start, spoken, reader = Plan(), expected_seconds(), time.time(), 0.0, open(log.name, encoding="utf-8")
+    plan, expected, start, spoken, told = Plan(), expected_seconds(), time.time(), 0.0, 0
     every = 2 if sys.stdout.isatty() else 15
-    with reader:
+    with open(log.name, encoding="utf-8") as reader:
         while True:
             running = child.poll() is None
             for line in reader:
                 plan.read(line.rstrip("\n"))
-            for rule in plan.finished:
-                if rule not in ("", "all"):
-                    _say(f"{_clock(time.time() - start)}  done     {_notebook(rule)}", final=True)
-            plan.finished.clear()
+            for told, rule in enumerate(plan.finished[told:], start=told + 1):
+                _say(
+                    f"{_clock(time.time() - start)}  {told}/{sum(plan.planned.values())}  done {_notebook(rule)}", True
+                )
             if not running:
                 return
-            if plan.total and time.time() - spoken > every:
+            if plan.running and time.time() - spoken > every:
                 spoken = time.time()
-                _say(_status(plan, expected, folder, time.time() - start))
+                left = plan.seconds_left(expected, time.time() - start)
+                _say(f"{_clock(time.time() - start)}  {_stages(folder)} · {_about(left)}")
             time.sleep(0.3)
 
 
-def _status(plan: Plan, expected: dict[str, float], folder: Path, elapsed: float) -> str:
-    states = []
-    for path in sorted((folder / "progress").glob("*.json"), key=lambda p: p.stat().st_mtime)[-2:]:
-        if time.time() - path.stat().st_mtime < 60:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            share = f" {100 * state['done'] // state['total']}%" if state["total"] else ""
-            states.append(f"{path.stem[:2]} {state['stage']}{share}")
-    left = sum(expected.get(rule, 30) * count for rule, count in plan.pending.items())
-    minutes = f"about {max(1, round(left / 60))} min left" if left else "nearly done"
-    return f"{_clock(elapsed)}  {plan.done}/{plan.total}  {' | '.join(states) or 'starting'} · {minutes}"
+def _stages(folder: Path) -> str:
+    """What the running notebooks last said of themselves."""
+    stages = []
+    for path in sorted((folder / "progress").glob("*.json")):
+        state = json.loads(path.read_text(encoding="utf-8"))
+        share = f" {100 * state['done'] / state['total']:.0f}%" if state["total"] else ""
+        stages.append(f"{path.stem[:2]} {state['stage']}{share}")
+    return ", ".join(stages) or "starting"
+
+
+def _about(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} min left" if seconds > 90 else "about a minute left"
 
 
 def _say(text: str, final: bool = False) -> None:

@@ -85,11 +85,12 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         load(tmp_path / "folder.json")
 
 
-def test_duplicates_are_kept_and_named(tmp_path):
+def test_duplicates_are_kept_and_counted(tmp_path):
     rows = [{"instruction": q, "output": a} for q, a in (("A?", "B."), ("A?", "C."), ("A?", "B."), ("A?", "B."))]
     loaded = load(write(tmp_path / "toy.json", rows))
     assert len(loaded) == 4
-    assert duplicates(loaded) == [("toy-00003", "toy-00001"), ("toy-00004", "toy-00001")]
+    assert duplicates(loaded) == 2
+    assert duplicates(loaded[:2]) == 0
 
 
 def test_leaks_are_test_questions_that_train_also_asks(tmp_path):

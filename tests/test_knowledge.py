@@ -97,7 +97,9 @@ def qa(name, answer="x"):
 
 
 def test_extraction_counts_what_is_lost():
-    teacher = StubTeacher(extract=lambda inputs: None if inputs["answer"] == "?" else SimpleNamespace(facts=["A.", "B."]))
+    teacher = StubTeacher(
+        extract=lambda inputs: None if inputs["answer"] == "?" else SimpleNamespace(facts=["A.", "B."])
+    )
     facts, counts = extract_facts(teacher, [qa("a"), qa("b", "?"), qa("c")])
     assert [row["id"] for row in facts] == ["a", "c"]
     assert counts == {"answers": 3, "facts": 4, "quarantined": 1}

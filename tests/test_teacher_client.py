@@ -332,6 +332,26 @@ def test_retry_after_is_waited_for(tmp_path):
     assert time.perf_counter() - started > 0.4
 
 
+@pytest.mark.parametrize("header", ["Wed, 21 Oct 2015 07:28:00 GMT", "soon", "nan", "-5", ""])
+def test_a_retry_after_that_asks_for_no_time_costs_none(tmp_path, header):
+    faults = first_times(1, lambda request: web.Response(status=503, headers={"Retry-After": header}))
+    started = time.perf_counter()
+    with serving(faults) as server, teacher_at(server.base_url, tmp_path) as teacher:
+        assert teacher.map(EXTRACT, extract_rows(1))[0] is not None
+    assert time.perf_counter() - started < 3
+
+
+def test_failing_rows_among_good_ones_do_not_stop_the_run(tmp_path):
+    def faults(request):
+        number = int(json.loads(request["messages"][-1]["content"])["answer"].split()[1][:-1])
+        return web.Response(status=500) if number % 2 else None
+
+    with serving(faults) as server, teacher_at(server.base_url, tmp_path, concurrency=1, max_retries=0) as teacher:
+        replies = teacher.map(EXTRACT, extract_rows(20))
+    assert [reply is None for reply in replies] == [False, True] * 10
+    assert len(quarantine(tmp_path)) == 10
+
+
 def test_an_endpoint_that_fails_row_after_row_stops_the_run(tmp_path):
     with (
         serving(lambda request: web.Response(status=500)) as server,
@@ -455,14 +475,16 @@ def test_the_key_never_reaches_a_file_even_if_the_endpoint_repeats_it(tmp_path):
     def faults(request):
         if "Fact 1." in request["messages"][-1]["content"]:
             return completion(f"You sent {KEY}")
+        if "Fact 2." in request["messages"][-1]["content"]:
+            return web.json_response({"error": {"message": f"bad key {KEY}?"}}, status=422)
         return completion(json.dumps({"facts": [f"The key is {KEY}."]}))
 
     with serving(faults) as server, teacher_at(server.base_url, tmp_path) as teacher:
-        replies = teacher.map(EXTRACT, extract_rows(2))
-    assert replies[0].facts == ["The key is [key]."] and replies[1] is None
+        replies = teacher.map(EXTRACT, extract_rows(3))
+    assert replies[0].facts == ["The key is [key]."] and replies[1:] == [None, None]
     for path in tmp_path.iterdir():
         assert KEY not in path.read_text()
-    assert (tmp_path / "cache.jsonl").stat().st_size > 0 and quarantine(tmp_path)
+    assert (tmp_path / "cache.jsonl").stat().st_size > 0 and len(quarantine(tmp_path)) == 2
 
 
 def test_a_record_that_no_longer_passes_is_asked_again(tmp_path):

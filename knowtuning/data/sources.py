@@ -87,14 +87,9 @@ def alpaca_question(row: dict, where: str) -> str:
     return text_of(given, "input", where) if "input" in given else text_of(row, "instruction", where)
 
 
-def duplicates(rows: list[Row]) -> list[tuple[str, str]]:
-    """Return (id, id of the first such row) for every row that repeats an earlier question with the same answer."""
-    first: dict[tuple[str, str], str] = {}
-    return [
-        (row["id"], twin)
-        for row in rows
-        if (twin := first.setdefault((row["question"], row["answer"]), row["id"])) != row["id"]
-    ]
+def duplicates(rows: list[Row]) -> int:
+    """Return how many rows repeat an earlier question with the same answer; they are counted here and kept."""
+    return len(rows) - len({(row["question"], row["answer"]) for row in rows})
 
 
 def leaks(train: list[Row], test: list[Row]) -> list[tuple[str, str]]:

@@ -96,7 +96,9 @@ def select_difficult(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; it is a share of the facts: give a number from 0 to 1.")
     if scope not in SCOPES or select not in SELECTIONS:
-        raise ValueError(f"scope={scope!r}, select={select!r}: use a scope of {SCOPES} and a selection of {SELECTIONS}.")
+        raise ValueError(
+            f"scope={scope!r}, select={select!r}: use a scope of {SCOPES} and a selection of {SELECTIONS}."
+        )
     groups: dict[str, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["id"] if scope == "answer" else "all", []).append(row)

@@ -6,7 +6,7 @@ import math
 import random
 
 from knowtuning.knowledge.aspects import ASPECTS
-from knowtuning.progress import progress
+from knowtuning.progress import of_calls, progress
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import REPHRASE, REVISE
 
@@ -55,7 +55,9 @@ def disturb(
     asked = [row for row in rows if facts.get(row["id"])]
     with progress("teacher: revise", len(asked)) as tick:
         revised = teacher.map(
-            REVISE, [(row["id"], {"question": row["question"], "facts": facts[row["id"]]}) for row in asked], tick
+            REVISE,
+            [(row["id"], {"question": row["question"], "facts": facts[row["id"]]}) for row in asked],
+            of_calls(tick),
         )
     pairs, one_fact = [], 0
     for row, reply in zip(asked, revised, strict=True):
@@ -111,6 +113,8 @@ def word_answers(
 def _rephrase(teacher: Teacher, items: list[tuple[str, str, list[str]]], which: str) -> list[str | None]:
     with progress(f"teacher: rephrase the {which} answers", len(items)) as tick:
         replies = teacher.map(
-            REPHRASE, [(name, {"question": question, "facts": facts}) for name, question, facts in items], tick
+            REPHRASE,
+            [(name, {"question": question, "facts": facts}) for name, question, facts in items],
+            of_calls(tick),
         )
     return [reply.answer if reply is not None else None for reply in replies]

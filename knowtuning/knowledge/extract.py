@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from knowtuning.progress import progress
+from knowtuning.progress import of_calls, progress
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import EXTRACT
 
@@ -15,12 +15,12 @@ def extract_facts(teacher: Teacher, rows: list[dict]) -> tuple[list[dict], dict[
     """
     with progress("teacher: extract", len(rows)) as tick:
         replies = teacher.map(
-            EXTRACT, [(row["id"], {"question": row["question"], "answer": row["answer"]}) for row in rows], tick
+            EXTRACT,
+            [(row["id"], {"question": row["question"], "answer": row["answer"]}) for row in rows],
+            of_calls(tick),
         )
     facts = [
-        {"id": row["id"], "facts": reply.facts}
-        for row, reply in zip(rows, replies, strict=True)
-        if reply is not None
+        {"id": row["id"], "facts": reply.facts} for row, reply in zip(rows, replies, strict=True) if reply is not None
     ]
     return facts, {
         "answers": len(rows),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from knowtuning.progress import progress
+from knowtuning.progress import of_calls, progress
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import REWRITE
 
@@ -22,7 +22,7 @@ def rewrite(teacher: Teacher, rows: list[dict], difficult: dict[str, list[str]])
         replies = teacher.map(
             REWRITE,
             [(row["id"], {"question": row["question"], "facts": difficult[row["id"]]}) for row in asked],
-            tick,
+            of_calls(tick),
         )
     rewritten = [
         {"id": row["id"], "question": reply.question, "answer": reply.answer, "facts": difficult[row["id"]]}

@@ -47,8 +47,16 @@ class Oracle:
         return {"question": question, "answer": self._tell(statements)}
 
     def _rephrase(self, statements: list[Statement], chance: random.Random) -> dict:
-        """Every statement in another wording than its own."""
-        return {"answer": self._tell(statements, lambda s: chance.choice(self._others(s.template, s.relation)))}
+        """Every statement in another wording than its own, the same whichever statements and values stand around it.
+
+        So two answers that tell the same of an entity, one of them disturbed, differ in what they tell and in no word else.
+        """
+
+        def wording(s: Statement) -> int:
+            known = {"entity": s.entity, "relation": s.relation, "template": s.template}
+            return _chance("rephrase", known).choice(self._others(s.template, s.relation))
+
+        return {"answer": self._tell(statements, wording)}
 
     def _revise(self, statements: list[Statement], chance: random.Random) -> dict:
         """Every statement with another value of its relation, and never the true one."""

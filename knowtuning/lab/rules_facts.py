@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from knowtuning.lab.rules_sentences import Sentence, sentences, tidy
-from knowtuning.lab.rules_subjects import Subject, Subjects, capitalise, lower_article, topic_of
+from knowtuning.lab.rules_subjects import Subject, Subjects, capitalise, lower_article
+from knowtuning.lab.rules_topics import topic_of
 from knowtuning.lab.rules_words import (
     AUXILIARIES,
     DETERMINERS,
@@ -13,6 +14,7 @@ from knowtuning.lab.rules_words import (
     PREPOSITIONS,
     PRESENT,
     PRONOUNS,
+    SUBJECT_PRONOUNS,
     SUBORDINATORS,
     bare,
     finite_verb,
@@ -23,14 +25,20 @@ from knowtuning.lab.rules_words import (
 )
 
 _CONNECTIVE = re.compile(
-    r"^(?:(?:and|but|so|[QA]:) |(?:however|therefore|additionally|furthermore|moreover|in addition|also|thus|hence|besides|"
-    r"yes|no|well|overall|in conclusion|in summary|basically|generally speaking)"
+    r"^(?:(?:and|but|so|[QA]:) |(?:however|therefore|additionally|furthermore|moreover|in addition|also|thus|hence|"
+    r"besides|yes|no|well|overall|in conclusion|in summary|basically|generally speaking)"
     r"(?:, | (?=the |it |they |he |she |we |you |this )))",
     re.I,
 )
 _GREETING = re.compile(
     r"^(?:sure|of course|certainly|great|absolutely|thanks?(?: you)?|hope (?:this|that)|i hope|let me know|"
     r"here you go|good luck|enjoy|hello|hi)\b[^.]{0,60}$",
+    re.I,
+)
+# asks the reader; "Ask yourself: why do I tell this?" tells something
+_QUESTION = re.compile(
+    r"^(?:(?:and|but|so|or),? )?(?:wh\w+|how|do|does|did|is|are|was|were|can|could|would|will|should|have|has|need|any|"
+    r"anything|ready)\b.*\?$",
     re.I,
 )
 _HOLDS = word_set("that if whether because when where how why unless until who which whose whom while although though")
@@ -45,14 +53,14 @@ _SAYS = word_set(
 
 
 def extract(question: str, answer: str) -> list[str]:
-    """Split an answer into facts; an empty list when it holds no word.
+    """Split an answer into facts; an empty list when it states nothing.
 
     Sentences are split at semicolons and at "and", "but", "while", "whereas" where both sides are clauses, the subject
     being repeated where it was shared. A pronoun at the start becomes the name that it stands for, where one is found.
     An item of a list is put after the line that leads the list, a text without verb after the question's topic.
 
     What may be lost: questions to the reader, greetings, list numbers, repeated facts, and the connective between two
-    clauses ("but", "however"). All other words of the answer stand in some fact.
+    clauses ("but", "however"). The other words of the answer stand in some fact.
 
     Example:
         >>> extract("What is the Vell Orrery?", "It was built in 1671 and shows six planets; they are made of brass.")
@@ -61,7 +69,7 @@ def extract(question: str, answer: str) -> list[str]:
     topic = topic_of(question)
     subjects = Subjects(Subject.of(topic.split()))
     found = sentences(answer)
-    kept = [s for s in found if not s.text.endswith("?") and not _GREETING.match(s.text)] or found
+    kept = [s for s in found if not _QUESTION.match(s.text) and not _GREETING.match(s.text)] or found
     facts: list[str] = []
     led = ""
     for sentence in kept:
@@ -70,8 +78,10 @@ def extract(question: str, answer: str) -> list[str]:
             if sentence.lead and sentence.lead != led and whole and has_verb(sentence.lead):
                 facts.append(sentence.lead)
             led = sentence.lead
-            facts.append(clause if whole and not _heading(sentence) else _fragment(clause, sentence, question, topic))
-    return list({fact.casefold(): fact for fact in reversed([finish(fact) for fact in facts])}.values())[::-1]
+            alone = whole and not _heading(sentence)
+            facts.append(clause if alone else _fragment(clause, sentence, question, topic, first=not facts))
+    stated = [fact for fact in map(finish, facts) if re.search(r"\w", fact)]
+    return list({fact.casefold(): fact for fact in reversed(stated)}.values())[::-1]
 
 
 def _listed(text: str) -> list[str]:
@@ -85,34 +95,28 @@ def _heading(sentence: Sentence) -> bool:
     return bool(sentence.lead) and not has_verb(sentence.lead)
 
 
-def _fragment(text: str, sentence: Sentence, question: str, topic: str) -> str:
+def _fragment(text: str, sentence: Sentence, question: str, topic: str, first: bool) -> str:
     """Put a text without verb after what it belongs to: its list's leading line, the question's copula, the topic."""
     if sentence.lead:
         return f"{sentence.lead.rstrip(' :,')}: {text}"
     if bare(text) in {"yes", "no", "true", "false"}:
         return f'The answer to "{tidy(question)}" is {bare(text)}.'
-    # a long text with a full stop is more likely a sentence whose verb the rules do not know
-    if has_verb(text) or not topic or topic.lower() in text.lower() or (text.endswith(".") and len(text.split()) > 7):
+    # after the first, a text with a full stop is more likely a sentence whose verb the rules do not know
+    known = has_verb(text) or not topic or topic.lower() in text.lower() or ": " in text
+    size = len(text.split())
+    if known or size > 12 or (text.endswith((".", "!")) and (not first or size > 7)):
         return text
-    copula = re.match(
-        r"(?:what|who|which|where)(?:'s)? ?(is|are|was|were)?\b(?: \((?:are|is)\))? (.+)", tidy(question), re.I
-    )
-    first = bare(text.split()[0])
-    if (
-        copula
-        and copula[1]
-        and not _listed(sentence.text)
-        and copula[2].rstrip(" ?.") == topic
-        and first not in SUBORDINATORS | PREPOSITIONS | {"to"}
-    ):
+    asked = r"(?:what|who|which|where)(?:'s)? ?(is|are|was|were)\b(?: \((?:are|is)\))? (.+)"
+    copula = re.match(asked, tidy(question), re.I)
+    adverbial = bare(text.split()[0]) in SUBORDINATORS | PREPOSITIONS | {"to"}
+    if first and copula and copula[2].rstrip(" ?.") == topic and not adverbial and not _listed(sentence.text):
         return f"{topic} {_agreeing(copula[1].lower(), topic)} {lower_article(text)}"
     return f"{topic}: {text}"
 
 
 def _agreeing(copula: str, topic: str) -> str:
-    return (
-        "are" if copula == "is" and plural(topic.split()[-1]) and bare(topic.split()[0]) not in {"a", "an"} else copula
-    )
+    many = plural(topic.split()[-1]) and bare(topic.split()[0]) not in {"a", "an"}
+    return "are" if copula == "is" and many else copula
 
 
 def finish(text: str) -> str:
@@ -128,7 +132,6 @@ def finish(text: str) -> str:
 def _clauses(text: str, subjects: Subjects) -> list[str]:
     """Split one sentence into clauses whose subjects are named, and let `subjects` remember them."""
     rest = subjects.resolve(_CONNECTIVE.sub("", text))
-    rest = capitalise(rest)
     found = []
     while cut := _next_cut(rest):
         left, right, shared = cut
@@ -137,7 +140,7 @@ def _clauses(text: str, subjects: Subjects) -> list[str]:
             break
         found.append(left)
         right = f"{subject.text} {right}" if shared else _CONNECTIVE.sub("", right)
-        rest = capitalise(right if shared else subjects.resolve(right))
+        rest = right if shared else subjects.resolve(right)
     subjects.note(rest)
     return [*found, rest]
 
@@ -160,14 +163,15 @@ def _next_cut(text: str) -> tuple[str, str, bool] | None:
 
 
 def _cuts(left: list[str], right: list[str], word: str) -> bool | None:
-    """Tell whether a conjunction joins two clauses: False where each has a subject, True for a shared one, else None."""
+    """Tell whether a conjunction joins two clauses: False with two subjects, True with one, None if it does not."""
     verb = finite_verb(left)
     comma = left[-1].endswith(",")
     if verb is None or len(left) - verb < 2:
         return None
     inner = {bare(w) for w in left[1:]}
     if word.endswith(";"):
-        return False if _own_subject(right, True) else None
+        until = next((i for i, other in enumerate(right) if other.endswith(";")), len(right))
+        return False if _own_subject(right, True) or finite_verb(right[:until]) else None
     if bare(left[0]) in SUBORDINATORS or (word in {"while", "whereas"} and not comma):
         return None
     if _own_subject(right, comma and not any(w.endswith(",") for w in left[verb:-1])):
@@ -179,6 +183,8 @@ def _cuts(left: list[str], right: list[str], word: str) -> bool | None:
 def _own_subject(right: list[str], any_verb: bool) -> bool:
     """Tell whether a clause begins with a subject and its verb; a rare verb counts only where `any_verb` allows it."""
     verb = finite_verb(right)
+    if len(right) > 1 and bare(right[0]) in SUBJECT_PRONOUNS:
+        return True
     if verb is None or verb > 7:
         return False
     first, found = bare(right[0]), bare(right[verb])
@@ -186,7 +192,8 @@ def _own_subject(right: list[str], any_verb: bool) -> bool:
         return "'" in found
     if first in SUBORDINATORS | PREPOSITIONS or any(w.endswith((",", ";")) for w in right[:verb]) or is_adverb(first):
         return False
-    named = first in DETERMINERS | PRONOUNS or right[0][0].isupper() or plural(right[verb - 1])
+    noun = right[0][0].isupper() or plural(right[verb - 1])
+    named = noun or first in DETERMINERS | PRONOUNS - {"what", "which", "who"}
     return named and (any_verb or first in PRONOUNS or found in AUXILIARIES)
 
 
@@ -202,7 +209,7 @@ def _goes_on(main: str, right: list[str]) -> bool:
     if verb in PRESENT:
         return (main in PRESENT or main in AUXILIARIES) and (after in _AFTER_VERB or right[at + 1][0].isupper())
     if verb in PAST:
-        return (
-            verb in _NO_PARTICIPLE if main in AUXILIARIES else after != "by" and (main in PAST or main.endswith("ed"))
-        )
+        if main in AUXILIARIES:
+            return verb in _NO_PARTICIPLE
+        return after != "by" and (main in PAST or main.endswith("ed"))
     return False

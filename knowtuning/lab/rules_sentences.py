@@ -8,7 +8,7 @@ from typing import NamedTuple
 from knowtuning.lab.rules_words import word_set
 
 TITLES = word_set(
-    "mr mrs ms dr st prof gen col sgt capt lt rev hon mt ft no fig vs approx gov sen rep pres vol ca cf eg ie"
+    "mr mrs ms dr st prof gen col sgt capt lt rev hon mt ft fig vs approx gov sen rep pres vol ca cf eg ie"
 )
 ABBREVIATIONS = word_set(
     "e.g i.e u.s u.k u.s.a u.n d.c a.m p.m ph.d b.c a.d etc inc ltd co corp jr sr jan feb mar apr aug sept oct "
@@ -91,11 +91,12 @@ def _lines(text: str) -> list[str]:
             lines[-1] += " " + line.strip()
         else:
             lines.append(line)
-    return [line for line in lines if re.search(r"\w", line)]
+    return [line for line in lines if re.search(r"\w", _MARKER.sub("", line))]
 
 
 def _break_enumerations(text: str) -> str:
     """Put each item of an enumeration inside a line on its own line, when it counts 1, 2 and maybe on."""
+    text = _break_bullets(text)
     for pattern in (r"(?<=[\s:,.;]){}\)\s+", r"(?<=[\s:,.;])\({}\)\s*", r"(?<=[\s:,.;]){}\.\s+"):
         starts, after = [], 0
         for number in range(1, 100):
@@ -109,6 +110,16 @@ def _break_enumerations(text: str) -> str:
             pieces = [text[a:b].strip(" ,;") for a, b in zip(edges, edges[1:], strict=False)]
             return "\n".join(piece for piece in pieces if piece)
     return text
+
+
+def _break_bullets(text: str) -> str:
+    """Put bullets inside a line on lines of their own: where line ends were lost, runs of blanks are left of them."""
+    bullet = re.compile(r"[ \t]{2,}[-•*][ \t]+(?=\w)")
+    lines = text.splitlines()
+    for i, line in enumerate(lines):
+        if len(bullet.findall(line)) > 1:
+            lines[i] = re.sub(r"[ \t]{4,}", "\n", bullet.sub("\n- ", line))
+    return "\n".join(lines)
 
 
 def split_sentences(line: str) -> list[str]:
@@ -141,6 +152,8 @@ def _ends_sentence(line: str, start: int, match: re.Match) -> bool:
     if match[0] not in (".", ".)"):
         return not rest[0].islower()
     last = before.split()[-1].lstrip("(\"'“[") if before.split() else ""
+    if last.lower() == "no" and rest[0].isdigit():
+        return False
     if last.lower() in TITLES or re.fullmatch(r"\d{1,2}", last) and start == match.start() - len(last):
         return False
     initial = re.fullmatch(r"(?:[A-Za-z]\.)*[A-Z]", last)
@@ -158,7 +171,7 @@ def tidy(text: str) -> str:
         >>> tidy("the  House , who 's ( then ) there .")
         "the House, who's (then) there."
     """
-    text = re.sub(r"``|''", '"', text)
+    text = re.sub(r"``\s*(.*?)\s*''", r'"\1"', text, flags=re.S)
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" ([,;:!?%)\]])", r"\1", text)
     text = re.sub(r" \.(?=\s|$|\")", ".", text)

@@ -1,15 +1,17 @@
-"""What a sentence or a question is about, and which name a leading pronoun stands for."""
+"""What a sentence is about, which name a leading pronoun stands for, and how a phrase moves within a sentence."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
-from knowtuning.lab.rules_sentences import tidy
+from knowtuning.lab.rules_names import KIND_OF
 from knowtuning.lab.rules_words import (
     BASES,
     DETERMINERS,
+    PAST,
     PREPOSITIONS,
+    PRESENT,
     PRONOUNS,
     SUBORDINATORS,
     bare,
@@ -26,25 +28,24 @@ PERSONS = word_set(
     "man woman boy girl person king queen actor actress author writer singer player doctor teacher president leader "
     "artist scientist poet painter founder father mother son daughter brother sister character emperor wife husband"
 )
-_COPULA = re.compile(r"^(?:what|who|which|where)(?:'s| is| are| was| were)(?: \((?:are|is)\))? (.+)$", re.I)
-_ABOUT = re.compile(
-    r"\b(?:tell me(?: \w+)? about|talk about|know about|write (?:\w+ ){0,4}about|describe|explain|define|"
-    r"discuss|summari[sz]e|list|name|suggest|recommend|give me|provide|what about|meaning of|information (?:on|about))(?: what)?(?: (?:is|are))? (.+)$",
-    re.I,
+_INTRO = re.compile(
+    r"^(?:([A-Za-z]\w*(?: [^,;]{1,60})?), |((?:In|By|Since) (?:\w+ )?\d{4}) )"
+    r"(it|they|he|she|its|their|his|her)\b(?! ?')"
 )
-_ASKED = re.compile(
-    r"^(?:(?:how|why|when|where|who|whom)(?: \w+){0,3}? |"
-    r"(?:what|which)(?: \w+){0,3}? (?=do|did|can|could|should|would|has|have))?"
-    r"(?:do|does|did|can|could|should|would|will|is|are|was|were|has|have|had|might|must) (.+)$",
-    re.I,
-)
-_INTRO = re.compile(r"^((?:[A-Z]\w*)(?: [^,;]{1,60})?), (it|they|he|she|its|their|his|her)\b(?! ?')", re.S)
 _EXPLETIVE = re.compile(
-    r"^it(?:'s| (?:is|was|can be|may be|could be|would be|will be|has been|seems|appears|takes|took|turns|turned|"
-    r"happens|helps|depends|rains|says|does not matter))\b(?:(?: \w+){0,3} (?:to|that|for|if|when|whether|how|who|why)\b|"
-    r"(?<=takes)|(?<=took)|(?<=seems)|(?<=depends)|(?<=says))",
+    r"^it (?:takes|took|seems|seemed|appears|depends|says|rains|turns out|turned out|does not matter|happens)\b|"
+    r"^it(?:'s| is| was| (?:can|may|could|would|will|might) be| has been| helps)"
+    r"(?: also| not| \w+ly| always| often| quite| very| more| most| a| the)*"
+    r" (?:important|necessary|possible|common|good|better|best|hard|easy|easier|difficult|essential|recommended|likely|"
+    r"said|believed|thought|estimated|reported|clear|true|up|time|worth|useful|helpful|because|crucial|critical|advised|"
+    r"vital|impossible|unlikely|idea|rare|safe|wise|legal|illegal|normal|to|that|when|if|who|how|\w+ that)\b|"
+    r"^it (?:is|was) (?:in|on|at|during|not until) .* that ",
     re.I,
 )
+# Siamese, Danish, Bavarian, Korean: adjectives made of names keep their capital
+_ADJECTIVE = re.compile(r"(?:ese|[^aeiou]ish|ian|ean)s?$")
+NO_SUBJECT = PRONOUNS - DETERMINERS | PREPOSITIONS | SUBORDINATORS | word_set("another others both all other")
+_VAGUE = word_set("one reason way ways thing number examples example difference list options some most many")
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,20 @@ class Subject:
     """
 
     text: str
-    many: bool
+    many: bool = field(compare=False)
     name: bool
     person: bool
 
     @classmethod
-    def of(cls, words: list[str]) -> Subject | None:
-        """Judge a noun phrase; None when it is no plain one: a clause, a list, a pronoun, more than eight words."""
-        if not words or len(words) > 8 or words[0][0] in "\"'“(":
+    def of(cls, words: list[str], verb: str = "") -> Subject | None:
+        """Judge a noun phrase; None when it is no plain one: a clause, a list, a pronoun, more than eight words.
+
+        `verb` is the verb that follows; it says more about the number than a noun's ending does.
+        """
+        if not words or not all(words) or len(words) > 8 or words[0][0] in "\"'“(":
             return None
         first, inner = bare(words[0]), [bare(word) for word in words]
-        if first in PRONOUNS - DETERMINERS | PREPOSITIONS | SUBORDINATORS | {
-            "another",
-            "others",
-            "both",
-            "all",
-            "other",
-        }:
+        if first in NO_SUBJECT or words[0][0].isdigit():
             return None
         if first in DETERMINERS and len(words) == 1 or any(re.search(r"[,;:\"]", word) for word in words):
             return None
@@ -79,12 +77,16 @@ class Subject:
             return None
         head_at = next((i for i, word in enumerate(inner) if i and word in PREPOSITIONS), len(inner)) - 1
         head = inner[head_at]
-        if inner[-1] in PREPOSITIONS or head in {"one", "reason", "way", "thing", "number", "examples", "example"}:
+        if inner[-1] in PREPOSITIONS or head in _VAGUE:
             return None
         text = " ".join(words)
         name = all(word[0].isupper() or bare(word) in {"of", "the", "and", "de", "von", "van"} for word in words)
         name = name and first not in DETERMINERS
-        many = "and" in inner or (plural(head) and not (name and len(words) == 1))
+        many = "and" in inner[: head_at + 1] or (plural(head) and text not in KIND_OF)
+        if verb in PRESENT or verb in {"is", "was", "has", "does"}:
+            many = False
+        elif verb in BASES - PAST.keys() or verb in {"are", "were", "have", "do"}:
+            many = True
         return cls(text, many, name, first in TITLES or head in PERSONS)
 
     def fits(self, pronoun: str) -> bool:
@@ -93,7 +95,13 @@ class Subject:
             return self.many
         if pronoun in {"it", "its"}:
             return not self.many and not self.person
-        return not self.many and (self.person or (self.name and len(self.text.split()) <= 5))
+        a_name = self.name and self.text not in KIND_OF and len(self.text.split()) <= 5
+        return not self.many and (self.person or a_name)
+
+    def inner(self) -> str:
+        """Return the phrase as the middle of a sentence has it: "People" alone is no name, "Texas" is one."""
+        common = self.many and " " not in self.text and self.text not in KIND_OF and self.text[1:].islower()
+        return self.text.lower() if common and not _ADJECTIVE.search(self.text) else lower_article(self.text)
 
     def possessive(self) -> str:
         """Return the phrase's possessive form."""
@@ -110,7 +118,8 @@ class Subjects:
     def note(self, sentence: str) -> Subject | None:
         """Remember the subject of a sentence, where it has a plain one, and return it."""
         subject = subject_of(sentence)
-        self.seen.append(subject) if subject else None
+        if subject:
+            self.seen.append(subject)
         return subject
 
     def _nearest(self, pronoun: str) -> Subject | None:
@@ -126,9 +135,9 @@ class Subjects:
         """
         match = re.match(r"(it|they|he|she|its|their|his|her)\b(?!-)", sentence, re.I)
         intro = _INTRO.match(sentence)
-        if intro and not match and not finite_in(intro[1]):
-            rest = sentence[intro.start(2) :]
-            return sentence[: intro.start(2)] + self._replace(rest, intro[2], start=False)
+        if intro and not match and not finite_in(intro[1] or intro[2]):
+            at = intro.start(3)
+            return sentence[:at] + self._replace(sentence[at:], intro[3], start=False)
         return self._replace(sentence, match[1], start=True) if match else sentence
 
     def _replace(self, text: str, pronoun: str, start: bool) -> str:
@@ -140,9 +149,8 @@ class Subjects:
         if possessive and (len(subject.text.split()) > 4 or re.match(r"\W|$", rest.lstrip())):
             return text
         rest = re.sub(r"^['’]s (?=been|had|got)", " has ", rest)
-        rest = re.sub(
-            r"^['’](s|re|ve|ll|d) ", lambda m: {"s": " is ", "re": " are ", "ve": " have "}.get(m[1], " will "), rest
-        )
+        full = {"s": " is ", "re": " are ", "ve": " have ", "ll": " will ", "d": " would "}
+        rest = re.sub(r"^['’](s|re|ve|ll|d) ", lambda match: full[match[1]], rest)
         phrase = subject.possessive() if possessive else subject.text
         return (capitalise(phrase) if start else lower_article(phrase)) + rest
 
@@ -162,6 +170,8 @@ def subject_of(sentence: str) -> Subject | None:
         True
     """
     text = re.sub(r"\s*(\([^()]*\)|\[[^\[\]]*\])", "", sentence)
+    if not re.search(r"\w", text):
+        return None
     if bare(text.split()[0]) in PREPOSITIONS and "," in text:
         text = text.split(",", 1)[1].strip()
     words = text.split()
@@ -169,6 +179,8 @@ def subject_of(sentence: str) -> Subject | None:
     if not verb:
         return None
     phrase = words[:verb]
+    while len(phrase) > 1 and is_adverb(bare(phrase[0])):
+        phrase = phrase[1:]
     while phrase and (is_adverb(bare(phrase[-1])) or bare(phrase[-1]) in {"all", "both"}):
         phrase = phrase[:-1]
     comma = next((i for i, word in enumerate(phrase) if word.endswith(",")), None)
@@ -176,59 +188,7 @@ def subject_of(sentence: str) -> Subject | None:
         if not phrase[-1].endswith(",") and len(phrase) - comma < 4:
             return None
         phrase = [*phrase[:comma], phrase[comma].rstrip(",")]
-    return Subject.of(phrase)
-
-
-def topic_of(question: str) -> str:
-    """Return the noun phrase that a question asks about, as it stands there, or an empty string.
-
-    Example:
-        >>> topic_of("What is a digital twin?"), topic_of("Why does pollution in Delhi increase in winter?")
-        ('a digital twin', 'pollution in Delhi')
-        >>> topic_of("Tell me about Ana Ruiz."), topic_of("How do I keep great teeth?")
-        ('Ana Ruiz', 'great teeth')
-    """
-    text = tidy(question).split("\n")[0].rstrip(" ?.!:").replace("’", "'")
-    text = re.sub(r"^(?:please|given [^,]+,|in [^,]+,|can you|could you|hi|hello)[ ,]+", "", text, flags=re.I)
-    if match := _ABOUT.search(text) or _COPULA.match(text):
-        return _trim(match[1])
-    if match := _ASKED.match(text):
-        words = match[1].split()
-        verb = next((i for i, word in enumerate(words) if i and bare(word) in BASES), None)
-        if verb and bare(words[0]) in {"i", "you", "we", "one", "someone", "people", "they"}:
-            return _trim(" ".join(words[verb + 1 :]))
-        return _trim(" ".join(words[:verb]) if verb else _first_phrase(words))
-    match = re.match(r"^(?:what|who) \w+s (.+)$", text, re.I)
-    return _trim(match[1]) if match else longest_name(text)
-
-
-def _first_phrase(words: list[str]) -> str:
-    """Return the subject of "was Ana Ruiz famous": the name, or the article and its noun."""
-    start = 1 if bare(words[0]) in DETERMINERS else 0
-    size = next((i for i, word in enumerate(words[start:]) if not word[0].isupper()), len(words) - start)
-    return " ".join(words[: start + (size or 1)])
-
-
-def _trim(phrase: str) -> str:
-    """Cut a topic at what no longer names it, and give up on what is no noun phrase."""
-    phrase = re.sub(r"\s*\([^()]*\)", "", phrase)
-    phrase = re.split(
-        r"[,;:(?!]| (?:and (?:what|why|how|who|when|where)|that|which|who|if|when|so that|in order|used)\b", phrase
-    )[0]
-    words = re.sub(r"[\"“”]", "", phrase).split()
-    while words and bare(words[0]) in PREPOSITIONS | {"some", "any", "me"}:
-        words = words[1:]
-    cut = next((i for i, word in enumerate(words) if i > 2 and bare(word) in PREPOSITIONS - {"of"}), len(words))
-    words = words if len(words) <= 8 else words[: min(cut, 8)]
-    if not words or bare(words[0]) in PRONOUNS - DETERMINERS | {"am"}:
-        return longest_name(phrase)
-    return " ".join(words)
-
-
-def longest_name(text: str) -> str:
-    """Return the longest run of capitalised words after the first word of a text, or an empty string."""
-    runs = re.findall(r"(?<=\s)[A-Z][\w'’.-]*(?: (?:of |the |de )*[A-Z0-9][\w'’.-]*)*", text)
-    return max(runs, key=len, default="").rstrip(".").removesuffix("'s")
+    return Subject.of(phrase, bare(words[verb]))
 
 
 def capitalise(text: str) -> str:
@@ -238,7 +198,27 @@ def capitalise(text: str) -> str:
 
 
 def lower_article(text: str) -> str:
-    """Write an article or another closed-class word at a phrase's start small; names stay as they are."""
-    first = text.split(" ", 1)[0]
-    small = DETERMINERS | PREPOSITIONS | PRONOUNS - {"i"} | SUBORDINATORS
-    return text[:1].lower() + text[1:] if first.lower() in small else text
+    """Write a sentence's first word small, as the middle of a sentence has it; what may be a name keeps its capital.
+
+    Example:
+        >>> [lower_article(phrase) for phrase in ("The dam", "Great photographs", "Ana is", "French wine")]
+        ['the dam', 'great photographs', 'Ana is', 'French wine']
+    """
+    first, *rest = text.split()
+    if first.lower() in DETERMINERS | PREPOSITIONS | SUBORDINATORS | PRONOUNS - {"i"}:
+        return text[:1].lower() + text[1:]
+    maybe_name = first in KIND_OF or "'" in first or _ADJECTIVE.search(first) or not first[1:].islower()
+    if maybe_name or not rest or not rest[0].islower() or not bare(rest[0]).isalpha():
+        return text
+    # "Great photographs" has its noun after it, "Ana is" and "Queen of" are names
+    noun_follows = finite_verb([first, rest[0]]) is None and bare(rest[0]) not in PREPOSITIONS | {"and", "or"}
+    return text[:1].lower() + text[1:] if noun_follows else text
+
+
+def split_lead(fact: str) -> tuple[str, str]:
+    """Return what stands before and after a list's colon ("Parts: a wall"), or an empty string and the fact."""
+    lead, colon, item = fact.partition(": ")
+    inside = lead.count("(") > lead.count(")") or lead.count('"') % 2
+    # after a whole sentence only a short item: "The game is Auto: Vice City on …" is no list
+    size = len(item.split()) <= 6 or not finite_in(lead)
+    return (lead, item) if colon and not inside and size and len(lead.split()) <= 20 else ("", fact)

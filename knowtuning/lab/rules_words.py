@@ -28,6 +28,7 @@ SUBORDINATORS = word_set(
     "wherever where given provided depending"
 )
 PRONOUNS = word_set("i you he she it we they this that these those there here who which what one someone everyone")
+SUBJECT_PRONOUNS = word_set("i he she it we they")
 PLURAL_PRONOUNS = word_set("i you we they people who which that these those many most some others children men women")
 ADVERBS = word_set(
     "also often usually always never still now then just only not even soon later first then again already "
@@ -45,10 +46,10 @@ cross cure dance decide decline decrease define deliver depend derive describe d
 differ direct disagree discover divide dominate earn eat employ enable encourage end enhance enjoy ensure enter
 establish estimate evolve exist expand explain explore express extend fail feature fill finish fix focus follow force
 form found fry function gain generate govern graduate handle happen harvest help hire host hunt identify impact
-improve include increase indicate influence inspire install intend introduce invent invest involve issue join jump
-kill lack last launch learn lie like limit link list live locate look love lower maintain manage manufacture mark
-marry match measure migrate mix move name need note observe obtain occupy offer open operate organize originate own
-paint participate pass perform place plant play point possess pour prefer prepare present preserve prevent process
+implement improve include increase indicate influence inspire install intend introduce invent invest involve issue
+join jump kill lack last launch learn lie like limit link list live locate look love lower maintain manage manufacture
+mark marry match measure migrate mix move name need note observe obtain occupy offer open operate organize originate
+own paint participate pass perform place plant play point possess pour prefer prepare present preserve prevent process
 produce promote protect prove provide publish pull purchase push raise range rank reach receive recommend record
 reduce reflect refer regulate relate release rely remain remember remove repeat replace represent require resemble
 reside result retain retire return reveal rule save score seek seem separate serve settle share show sign signify
@@ -136,9 +137,13 @@ def finite_verb(words: list[str], start: int = 0) -> int | None:
         >>> finite_verb("The birds that live here are small .".split())
         5
     """
-    relative = 0
+    relative = depth = 0
     for i in range(start, len(words)):
         word = bare(words[i])
+        outside = depth == 0 and words[i][0] not in "(["
+        depth = max(0, depth + words[i].count("(") + words[i].count("[") - words[i].count(")") - words[i].count("]"))
+        if not outside:
+            continue
         if i > start and word in {"who", "which", "that"} and bare(words[i - 1]) not in PREPOSITIONS:
             relative += 1
         elif _is_finite(words, i, start):
@@ -173,14 +178,16 @@ def _is_finite(words: list[str], i: int, start: int) -> bool:
 
 def _is_verb_form(word: str, subject_end: str, after: str, plural_head: bool) -> bool:
     before = bare(subject_end)
+    if before.endswith(("'s", "s'")) or after in AUXILIARIES:
+        return False
     many = before in PLURAL_PRONOUNS or plural(before)
-    if word in PRESENT:
+    if word in PRESENT or word.endswith(("izes", "ifies")):
         return after not in {"of", "and", "or"} and (
             not many or before in {"who", "which", "that"} or subject_end[0].isupper()
         )
     if word in BASES and word not in PAST:
         return (many or plural_head) and after not in {"of"}
-    if word in NOT_PAST or before.endswith("'s"):
+    if word in NOT_PAST:
         return False
     return word in PAST or (word.endswith("ed") and len(word) > 4 and after != "by")
 
@@ -206,6 +213,8 @@ def is_imperative(words: list[str]) -> bool:
 def has_verb(text: str) -> bool:
     """Tell whether a text can stand as a sentence: it has a finite verb, or is an instruction."""
     words = text.split()
+    if len(words) > 1 and bare(words[0]) in SUBJECT_PRONOUNS:
+        return True
     return finite_verb(words) is not None or is_imperative(words)
 
 
@@ -222,16 +231,20 @@ def article(word: str) -> str:
 
 
 def replace_word(pattern: re.Pattern, new: str, text: str, count: int = 0) -> str:
-    """Replace a word or phrase, keep its capital, and let "a" or "an" before it agree with what stands there now.
+    """Replace a word or phrase and let "a" or "an" before it agree with what stands there now.
+
+    A capital keeps its word from being replaced (it may be a name), except at the beginning of the text.
 
     Example:
-        >>> replace_word(re.compile("famous"), "old", "Rust is a famous tale. Famous!")
-        'Rust is an old tale. Old!'
+        >>> replace_word(re.compile("famous"), "old", "Famous men met a famous man of Famous Ltd.")
+        'Old men met an old man of Famous Ltd.'
     """
 
     def put(match: re.Match) -> str:
+        if not match[0][:1].isupper():
+            return match.expand(new)
         word = match.expand(new)
-        return word[:1].upper() + word[1:] if match[0][:1].isupper() else word
+        return match[0] if match.start() else word[:1].upper() + word[1:]
 
     marked = re.compile(pattern.pattern, pattern.flags | re.I)
     text = marked.sub(lambda match: "\0" + put(match), text, count=count)

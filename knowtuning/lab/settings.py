@@ -36,14 +36,14 @@ class LabSettings:
         Tier("told 25", 36, 25),
         Tier("told 40", 36, 40),
     )
-    pronoun_share: float = 0.5
+    pronoun_share: float = 0.3
     qa_entities: float = 0.5
     qa_share: float = 0.2
     # tokenizer and model
     vocabulary: int = 1536
     hidden: int = 128
     intermediate: int = 352
-    layers: int = 4
+    layers: int = 2
     heads: int = 4
     context: int = 1024
     # pretraining
@@ -78,11 +78,8 @@ LAB = LabSettings()
 
 SMOKE = LabSettings(
     tiers=(Tier("known", 60, 60), Tier("rare", 16, 5), Tier("told 0", 8, 0)),
-    vocabulary=768,
-    hidden=96,
-    intermediate=256,
-    layers=2,
-    heads=3,
+    vocabulary=1536,
+    batch=4,
     train=(("known", 36),),
     valid=(("known", 6), ("rare", 2)),
     test=(("known", 12), ("rare", 6)),

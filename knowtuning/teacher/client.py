@@ -59,6 +59,8 @@ class Teacher:
         temperature: float | None = None,
         backoff: float = 0.5,
     ) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency}; at least one call must be under way.")
         self.model = model
         self.cache_path = Path(cache_path)
         self.quarantine_path = Path(quarantine_path)
@@ -190,7 +192,6 @@ class Teacher:
                     raise
                 renewals += 1
             else:
-                self._lost_in_a_row = 0
                 return reply
             job.counts["retries"] += 1
 
@@ -230,10 +231,11 @@ class Teacher:
         except TimeoutError:
             raise Transient(f"no reply within {self.timeout:g} s") from None
         except (APIConnectionError, APIStatusError) as error:
-            meaning = classify(error, self.base_url, self.model, self._answered)
+            meaning = classify(error, self.base_url, self.model, self._key, self._answered)
             self._answered |= isinstance(error, APIStatusError)
             raise meaning from None
         self._answered = True
+        self._lost_in_a_row = 0
         return without_key(response.text, self._key)
 
     def _lost(self, failure: Transient, attempts: int) -> Exception:

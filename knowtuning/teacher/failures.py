@@ -8,17 +8,18 @@ from urllib.parse import urlsplit
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 
+from knowtuning.teacher.endpoint import without_key
 from knowtuning.teacher.errors import TeacherError, Transient, Unusable
 
 LONGEST_WAIT = 120.0
-_BROKEN_OFF = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError", "LocalProtocolError"}
+_BROKEN_OFF = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError"}
 
 
-def classify(error: Exception, base_url: str, model: str, answered: bool) -> Exception:
+def classify(error: Exception, base_url: str, model: str, key: str, answered: bool) -> Exception:
     """The meaning of an SDK error: `Transient`, `Unusable` or `TeacherError`.
 
     `answered`: whether the endpoint has served anything yet. Before that an unreachable address is a wrong one;
-    afterwards it may be a server that restarts.
+    afterwards it may be a server that restarts. `key` is blotted out of what the endpoint said.
     """
     where = f"{shown(base_url)} (model {model})"
     if isinstance(error, APITimeoutError):
@@ -26,7 +27,7 @@ def classify(error: Exception, base_url: str, model: str, answered: bool) -> Exc
     if isinstance(error, APIConnectionError):
         return _connection(error, where, answered)
     assert isinstance(error, APIStatusError)
-    return _status(error, where)
+    return _status(error, where, without_key(_said(error), key))
 
 
 def shown(base_url: str) -> str:
@@ -47,9 +48,9 @@ def _connection(error: APIConnectionError, where: str, answered: bool) -> Except
     )
 
 
-def _status(error: APIStatusError, where: str) -> Exception:
+def _status(error: APIStatusError, where: str, message: str) -> Exception:
     status = error.status_code
-    said = f"HTTP {status}: {_said(error)}"
+    said = f"HTTP {status}: {message}"
     if status == 401:
         return TeacherError(f"{where} refused the key (HTTP 401): set OPENAI_API_KEY to a key that is valid there.")
     if status == 403:
@@ -65,7 +66,7 @@ def _status(error: APIStatusError, where: str) -> Exception:
     if status in (408, 409, 429) or status >= 500:
         return Transient(said, retry_after=_retry_after(error))
     # A parameter other than the messages is the same in every call: one row refused for it means that all will be.
-    if error.param and not error.param.startswith("messages"):
+    if error.param and not str(error.param).startswith("messages"):
         return TeacherError(
             f"{where} does not accept the parameter {error.param} ({said}): use a model with structured outputs."
         )

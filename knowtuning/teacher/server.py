@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LOCAL_MODELS = ("lab-oracle", "english-rules")
 READY_WITHIN = 30.0  # seconds
+LOCAL_PATIENCE = {"max_retries": 3, "backoff": 0.05}  # nobody else is served here: what fails twice will fail again
 
 
 def load_model(name: str, settings: str = "lab") -> Model:
@@ -171,7 +172,8 @@ def open_teacher(
     files = {"cache_path": directory / "cache.jsonl", "quarantine_path": directory / "quarantine.jsonl"}
     with ExitStack() as stack:
         if model in LOCAL_MODELS and not os.environ.get("OPENAI_BASE_URL"):
-            options |= {"base_url": stack.enter_context(local_server(model, settings)), "api_key": "local"}
+            address = {"base_url": stack.enter_context(local_server(model, settings)), "api_key": "local"}
+            options = address | LOCAL_PATIENCE | options
         yield stack.enter_context(Teacher(model, **files, concurrency=concurrency, **options))
 
 

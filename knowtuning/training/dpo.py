@@ -61,7 +61,7 @@ def dpo_trainer(
     gamma: float = 0.2,
     beta: float = 0.1,
     reference_model: Any = None,
-    watched: int = 32,
+    watched: int = 16,
 ) -> PreferenceTrainer:
     """Build TRL's trainer with the losses "sigmoid" (summed log-probabilities) and "sft" (mean over chosen tokens).
 
@@ -93,7 +93,7 @@ def dpo_trainer(
             loss_type=["sigmoid", "sft"],
             loss_weights=[1.0, gamma],
             eval_strategy="steps",
-            eval_steps=max(1, steps // 10),
+            eval_steps=max(1, steps // 5),
             save_strategy="no",
             seed=seed,
             **shared_arguments(),
@@ -114,18 +114,21 @@ def train_dpo(trainer: PreferenceTrainer) -> tuple[Any, list[dict], list[dict], 
     """Train and return (model, rows by step, rows by step and aspect, numbers)."""
     result = run_trainer(trainer, "training")
     history = trainer.state.log_history
-    losses = [
-        {"step": h["step"], "loss": h["loss"], "margin": h["rewards/margins"], "accuracy": h["rewards/accuracies"]}
-        for h in history
-        if "loss" in h
-    ]
-    return trainer.model.eval(), losses, aspect_rows(history), {
-        "pairs": len(trainer.train_dataset),
-        "steps": trainer.state.global_step,
-        "last margin": round(losses[-1]["margin"], 3),
-        "last accuracy": round(losses[-1]["accuracy"], 3),
-        "pairs per second": round(result.metrics["train_samples_per_second"], 1),
-    }
+    names = {"loss": "loss", "chosen reward": "rewards/chosen", "rejected reward": "rewards/rejected"}
+    names |= {"margin": "rewards/margins", "accuracy": "rewards/accuracies"}
+    losses = [{"step": h["step"]} | {ours: h[theirs] for ours, theirs in names.items()} for h in history if "loss" in h]
+    return (
+        trainer.model.eval(),
+        losses,
+        aspect_rows(history),
+        {
+            "pairs": len(trainer.train_dataset),
+            "steps": trainer.state.global_step,
+            "last margin": round(losses[-1]["margin"], 3),
+            "last accuracy": round(losses[-1]["accuracy"], 3),
+            "pairs per second": round(result.metrics["train_samples_per_second"], 1),
+        },
+    )
 
 
 def aspect_rows(history: list[dict]) -> list[dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from knowtuning.profiles import Profile
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()
+# TRL 1.16 and PEFT 0.21 still use names that transformers 5.23 has put on notice; the versions are pinned together.
+warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def device() -> str:
@@ -82,7 +85,8 @@ def load_adapter(model: Any, path: str | Path, trainable: bool = False) -> PeftM
 
 def save_adapter(model: PeftModel, path: Path, about: str) -> Path:
     """Save the trained adapter as safetensors with a model card; the frozen reference copy of DPO stays out."""
-    model.save_pretrained(str(path), selected_adapters=["default"], safe_serialization=True)
+    # embeddings are never trained here, and "auto" would look them up on the hub
+    model.save_pretrained(str(path), selected_adapters=["default"], save_embedding_layers=False)
     base = _public_name(model.peft_config["default"].base_model_name_or_path)
     card = f"---\nlibrary_name: peft\nbase_model: {base}\n---\n\n# {path.name}\n\n{about}\n"
     (path / "README.md").write_text(card, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -102,19 +103,24 @@ def train_sft(
         best = int(trainer.state.best_global_step or trainer.state.global_step)
     _, cut = sft_examples(tokenizer, rows, profile.max_length)
     losses = [{"step": h["step"], **{k: h[k] for k in ("loss", "eval_loss") if k in h}} for h in history]
-    return model.eval(), [row for row in losses if len(row) > 1], {
-        "rows": len(rows),
-        "answers cut": cut,
-        "steps": trainer.state.global_step,
-        "best step": best,
-        "best eval loss": round(trainer.state.best_metric, 4),
-        "samples per second": round(result.metrics["train_samples_per_second"], 1),
-    }
+    return (
+        model.eval(),
+        [row for row in losses if len(row) > 1],
+        {
+            "rows": len(rows),
+            "answers cut": cut,
+            "steps": trainer.state.global_step,
+            "best step": best,
+            "best eval loss": round(trainer.state.best_metric, 4),
+            "samples per second": round(result.metrics["train_samples_per_second"], 1),
+        },
+    )
 
 
 def run_trainer(trainer: Any, stage: str) -> Any:
     """Train with our progress and without TRL's printing; a loss that is not finite stops the run."""
-    with progress(stage, trainer.state.max_steps or 1) as tick:
+    steps = math.ceil(len(trainer.get_train_dataloader()) * trainer.args.num_train_epochs)
+    with progress(stage, steps) as tick:
         trainer.add_callback(_Report(tick))
         trainer.remove_callback(PrinterCallback)
         return trainer.train()

@@ -1,0 +1,36 @@
+"""METEOR of answers against references, offline; which variant it is depends on whether WordNet is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from knowtuning.evaluation.modules import load_module
+
+
+def score(predictions: Sequence[str], references: Sequence[str]) -> list[float]:
+    """METEOR of each answer against its reference, from 0 to 1; an empty answer scores 0.
+
+    >>> score(["The cause is moss."], ["The cause is moss."])
+    [0.9921875]
+    """
+    return _compute(predictions, references)["scores"]
+
+
+def variant() -> str:
+    """Name what is computed here, to stand beside every number: "METEOR exact+stem, regex tokens (no WordNet)"."""
+    return _compute(["a"], ["a"])["variant"]
+
+
+@cache
+def _module() -> Any:
+    return load_module("meteor", needs=("nltk",))
+
+
+def _compute(predictions: Sequence[str], references: Sequence[str]) -> dict:
+    if len(predictions) != len(references):
+        raise ValueError(f"METEOR needs one reference per answer; got {len(predictions)} and {len(references)}.")
+    if not len(predictions):
+        raise ValueError("METEOR needs at least one answer; got none.")
+    return _module().compute(predictions=list(predictions), references=list(references))

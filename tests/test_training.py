@@ -1,0 +1,219 @@
+"""Training on an untrained model of the lab's shape: what must hold before anything is learnt, and parity of the losses."""
+
+import inspect
+import math
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import PeftModel
+from torch.nn.functional import logsigmoid
+from trl import DPOTrainer
+
+from knowtuning.knowledge.difficulty import fact_nll, perplexity
+from knowtuning.lab.settings import SMOKE
+from knowtuning.lab.world import World
+from knowtuning.profiles import get_profile
+from knowtuning.training.dpo import dpo_examples, dpo_loss, dpo_trainer, step_zero, train_dpo
+from knowtuning.training.generate import generate
+from knowtuning.training.models import load_adapter, load_base, load_tokenizer, new_adapter, save_adapter
+from knowtuning.training.prompts import encode, fit
+from knowtuning.training.sft import sft_examples, train_sft
+
+PROFILE = replace(get_profile("smoke"), sft_epochs=1, sft_batch=4, dpo_batch=4, val_size=4)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(untrained_base):
+    return load_tokenizer(untrained_base)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    world, chance = World.load(SMOKE), random.Random(0)
+    return [
+        {
+            "question": world.question(entity, i),
+            "answer": world.answer(entity, chance.sample(list(world.relation), 1 + i % 4), chance),
+        }
+        for i, entity in enumerate(world.entities[:20])
+    ]
+
+
+@pytest.fixture(scope="module")
+def pairs(rows):
+    return [
+        {"question": row["question"], "chosen": row["answer"], "rejected": other["answer"], "aspect": aspect}
+        for row, other, aspect in zip(rows, rows[1:], ["completeness", "logicality"] * 10, strict=False)
+    ]
+
+
+@pytest.fixture
+def model(untrained_base):
+    return new_adapter(load_base(untrained_base, "nf4"), PROFILE, seed=0)
+
+
+def test_prompt_and_answer_encode_to_the_whole(tokenizer, rows):
+    from knowtuning.data.records import prompt_text
+
+    for row in rows:
+        prompt, answer = encode(tokenizer, row["question"], row["answer"], end=True)
+        whole = tokenizer(prompt_text(row["question"]) + row["answer"])["input_ids"]
+        assert prompt + answer == [*whole, tokenizer.eos_token_id]
+
+
+def test_only_the_answer_and_the_end_token_carry_loss(tokenizer):
+    [example], cut = sft_examples(tokenizer, [{"question": "Why?", "answer": "Because."}], 512)
+    answer = [label for label in example["labels"] if label != -100]
+    assert tokenizer.decode(answer[:-1]) == "Because." and answer[-1] == tokenizer.eos_token_id
+    assert example["labels"][: -len(answer)] == [-100] * (len(example["labels"]) - len(answer))
+    assert cut == 0
+
+
+def test_an_overlong_answer_is_cut_and_counted_and_an_overlong_question_refused(tokenizer):
+    long = {"question": "Why?", "answer": "word " * 400}
+    examples, cut = sft_examples(tokenizer, [long], 64)
+    assert cut == 1 and len(examples[0]["input_ids"]) == 64
+    _, cut_pairs = dpo_examples(tokenizer, [{"question": "Why?", "chosen": long["answer"], "rejected": "No."}], 64)
+    assert cut_pairs == 1
+    with pytest.raises(ValueError, match="leaves no room"):
+        fit(list(range(64)), [1], 64)
+
+
+def test_a_fresh_adapter_equals_the_base(untrained_base, model, tokenizer):
+    ids = torch.tensor([tokenizer("What is it?")["input_ids"]])
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, load_base(untrained_base, "nf4")(ids).logits)
+
+
+def test_lora_gradients_survive_an_evaluation_under_nf4(model, tokenizer):
+    ids = torch.tensor([tokenizer("What is it?")["input_ids"]])
+    with torch.no_grad():
+        model.eval()(ids)
+    model.train()(ids, labels=ids).loss.backward()
+    gradients = [p.grad for name, p in model.named_parameters() if "lora_B" in name]
+    assert gradients and all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_perplexity_does_not_depend_on_batch_padding_or_order(untrained_base, tokenizer, rows):
+    model = load_base(untrained_base, "nf4")
+    items = [(row["question"], row["answer"]) for row in rows] + [("", rows[0]["answer"])]
+    alone = fact_nll(model, tokenizer, items, batch_size=1)
+    for other in (
+        fact_nll(model, tokenizer, items, 64, "right"),
+        fact_nll(model, tokenizer, items, 64, "left"),
+        fact_nll(model, tokenizer, items[::-1], 7, "left")[::-1],
+    ):
+        for a, b in zip(alone, other, strict=True):
+            assert a[1] == b[1] and perplexity(*a) == pytest.approx(perplexity(*b), rel=1e-4)
+
+
+def test_perplexity_agrees_with_the_models_own_loss(untrained_base, tokenizer):
+    model = load_base(untrained_base, "none")
+    prompt, fact = encode(tokenizer, "What is it?", "It is red.")
+    ids = torch.tensor([prompt + fact])
+    labels = ids.clone()
+    labels[0, : len(prompt)] = -100
+    with torch.no_grad():
+        loss = model(ids, labels=labels).loss.item()
+    [(nll, tokens)] = fact_nll(model, tokenizer, [("What is it?", "It is red.")])
+    assert nll / tokens == pytest.approx(loss, abs=1e-5)
+
+
+def test_sft_learns_and_its_adapter_loads(untrained_base, model, tokenizer, rows, tmp_path):
+    trained, losses, numbers = train_sft(model, tokenizer, rows, PROFILE, seed=0)
+    evaluated = [row["eval_loss"] for row in losses if "eval_loss" in row]
+    assert evaluated[-1] < evaluated[0]
+    assert numbers["best eval loss"] == pytest.approx(min(evaluated), abs=1e-4)
+    save_adapter(trained, tmp_path / "sft", "A test.")
+    assert {p.name for p in (tmp_path / "sft").iterdir()} == {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "README.md",
+    }
+    assert str(tmp_path) not in (tmp_path / "sft" / "adapter_config.json").read_text()
+    ids = torch.tensor([tokenizer("What is it?")["input_ids"]])
+    loaded = PeftModel.from_pretrained(load_base(untrained_base, "nf4"), str(tmp_path / "sft")).eval()
+    with torch.no_grad():
+        assert torch.allclose(loaded(ids).logits, trained(ids).logits, atol=1e-5)
+
+
+@pytest.fixture
+def adapted(model, untrained_base, tokenizer, rows, tmp_path):
+    """An adapter that differs from the base, loaded to be trained further."""
+    trained, _, _ = train_sft(model, tokenizer, rows, PROFILE, seed=0)
+    save_adapter(trained, tmp_path / "ka", "A test.")
+    return load_adapter(load_base(untrained_base, "nf4"), tmp_path / "ka", trainable=True)
+
+
+def test_dpo_starts_at_ln_2_and_learns_every_aspect(adapted, tokenizer, pairs, tmp_path):
+    trainer = dpo_trainer(adapted, tokenizer, pairs, replace(PROFILE, dpo_epochs=3), 0, tmp_path / "dpo")
+    start = step_zero(trainer)
+    assert [row["aspect"] for row in start] == ["completeness", "logicality"]
+    for row in start:
+        assert row["loss"] == pytest.approx(math.log(2), abs=1e-3) and row["margin"] == pytest.approx(0, abs=1e-2)
+    trained, losses, by_aspect, numbers = train_dpo(trainer)
+    assert numbers["pairs"] == len(pairs)
+    assert all(row["margin"] > 0 for row in by_aspect if row["step"] == by_aspect[-1]["step"])
+    save_adapter(trained, tmp_path / "kt", "A test.")
+    assert sorted(p.name for p in (tmp_path / "kt").iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
+def test_the_base_as_reference_does_not_start_at_ln_2(adapted, untrained_base, tokenizer, pairs, tmp_path):
+    trainer = dpo_trainer(
+        adapted, tokenizer, pairs, PROFILE, 0, tmp_path / "dpo", reference_model=load_base(untrained_base, "nf4")
+    )
+    assert any(abs(row["margin"]) > 1e-2 for row in step_zero(trainer))
+
+
+def test_trl_computes_the_loss_of_the_paper(adapted, untrained_base, tokenizer, pairs, tmp_path):
+    reference = load_base(untrained_base, "nf4")
+    gamma, beta = 0.2, 0.1
+    trainer = dpo_trainer(adapted, tokenizer, pairs, PROFILE, 0, tmp_path / "dpo", gamma, beta, reference)
+    examples, _ = dpo_examples(tokenizer, pairs[:4], PROFILE.max_length)
+    batch = trainer.data_collator(examples)
+    with torch.no_grad():
+        theirs = trainer.compute_loss(adapted.eval(), batch).item()
+
+    def log_probs(model, example, side):
+        ids = torch.tensor([example["prompt_ids"] + example[f"{side}_ids"]])
+        with torch.no_grad():
+            values = model(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None]).squeeze(-1)
+        return values[len(example["prompt_ids"]) - 1 :]
+
+    losses, chosen_tokens = [], []
+    for example in examples:
+        ratio = {
+            s: (log_probs(adapted, example, s) - log_probs(reference, example, s)).sum() for s in ("chosen", "rejected")
+        }
+        margin = ratio["chosen"] - ratio["rejected"]
+        losses.append(-logsigmoid(beta * margin))
+        assert losses[-1].item() == pytest.approx(dpo_loss(margin.item(), beta), abs=1e-5)
+        chosen_tokens.append(log_probs(adapted, example, "chosen"))
+    ours = torch.stack(losses).mean() - gamma * torch.cat(chosen_tokens).mean()
+    assert theirs == pytest.approx(ours.item(), abs=1e-4)
+
+
+def test_batched_answers_equal_single_ones(untrained_base, tokenizer, rows):
+    model = load_base(untrained_base, "nf4")
+    questions = [row["question"] for row in rows[:6]] + ["A much longer question about nothing in particular?"]
+    together = generate(model, tokenizer, questions, max_new_tokens=12, batch_size=8)
+    alone = [generate(model, tokenizer, [question], max_new_tokens=12)[0] for question in questions]
+    assert together == alone
+    sampled = [generate(model, tokenizer, questions, "sampled", 12, seed=seed) for seed in (1, 1, 2)]
+    assert sampled[0] == sampled[1] != sampled[2]
+
+
+def test_an_unknown_decoding_is_refused(untrained_base, tokenizer):
+    with pytest.raises(ValueError, match="greedy, sampled"):
+        generate(load_base(untrained_base, "none"), tokenizer, ["Why?"], "beam")
+
+
+def test_what_we_override_in_trl_is_still_there():
+    assert "dataset" in inspect.signature(DPOTrainer._prepare_dataset).parameters
+    assert "loss_weights" in inspect.getsource(DPOTrainer._compute_loss)

@@ -1,0 +1,133 @@
+"""The walk at profile smoke: all notebooks in order, nothing twice, and only what is missing is made again."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from knowtuning.artifacts import ROOT
+from knowtuning.walk import Plan
+
+LOG = """\
+host: here
+Job stats:
+job              count
+-------------  -------
+all                  1
+base_model           1
+evaluation           2
+total                4
+
+[Fri Nov 20 14:00:00 2026]
+rule base_model:
+    output: runs/x
+    jobid: 3
+    wildcards: profile=smoke
+[Fri Nov 20 14:01:00 2026]
+Finished jobid: 3 (Rule: base_model)
+1 of 4 steps (25%) done
+"""
+
+
+def test_the_plan_is_read_from_the_log():
+    plan = Plan()
+    for line in LOG.splitlines():
+        plan.read(line)
+    assert plan.planned == {"base_model": 1, "evaluation": 2}
+    assert plan.finished == ["base_model"] and plan.running == {}
+    assert plan.seconds_left({"base_model": 60, "evaluation": 30}, elapsed=120) == 120
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+def walk(runs, *options):
+    environment = {**os.environ, "KNOWTUNING_RUNS": str(runs)}
+    command = [sys.executable, "-m", "knowtuning", "walk", "--profile", "smoke", "--cores", "2", *options]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900)
+
+
+def artefacts(runs):
+    return {
+        path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and "progress" not in path.parts
+    }
+
+
+@pytest.mark.smoke
+class TestSmoke:
+    """In the order written: each step stands on the one before."""
+
+    def test_all_notebooks_run_in_order(self, runs):
+        done = walk(runs)
+        assert done.returncode == 0, done.stdout + done.stderr
+        run = runs / "smoke" / "seed-0"
+        executed = {path.stem for path in (run / "notebooks").glob("*.ipynb")}
+        assert executed == {
+            "01_questions_and_answers",
+            "02_vanilla_sft",
+            "03_extraction",
+            "04_difficult_knowledge",
+            "05_rewriting",
+            "06_disturbance",
+            "07_knowledge_augmentation",
+            "08_knowledge_comparison.knowtuning",
+            "09_evaluation.sft",
+            "09_evaluation.ka",
+            "09_evaluation.knowtuning",
+        }
+        for arm in ("sft", "ka", "knowtuning"):
+            scores = json.loads((run / "scores" / f"{arm}.json").read_text())
+            assert set(scores["decodings"]) == {"greedy", "sampled"}
+            assert arm in done.stdout
+        assert "correct facts" in done.stdout and "figures" in done.stdout
+        assert len(json.loads((run / "kc.json").read_text())) > 0
+
+    def test_every_manifest_is_whole(self, runs):
+        for path in (runs / "smoke").rglob("manifests/*.json"):
+            manifest = json.loads(path.read_text())
+            assert manifest["writes"] and manifest["seconds"] > 0 and manifest["versions"]["trl"] != "not installed"
+
+    def test_no_artefact_carries_a_path_of_this_machine(self, runs):
+        for path in (runs / "smoke").rglob("*"):
+            if path.suffix in (".ipynb", ".json", ".jsonl", ".md") and "progress" not in path.parts:
+                text = path.read_text(encoding="utf-8")
+                assert str(ROOT) not in text and str(runs) not in text, path
+
+    def test_a_second_walk_does_nothing(self, runs):
+        before, start = artefacts(runs), time.monotonic()
+        done = walk(runs)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert time.monotonic() - start < 30  # a hang, not a benchmark: LOG.md has the measured seconds
+        changed = {path.name for path, time_ns in artefacts(runs).items() if before.get(path) != time_ns}
+        assert changed <= {"lock", "walk.log"}
+
+    def test_a_removed_artefact_is_made_again_with_what_follows_and_nothing_else(self, runs):
+        run = runs / "smoke" / "seed-0"
+        before, kept = artefacts(runs), (run / "kc.json").read_bytes()
+        (run / "kc.json").unlink()
+        done = walk(runs)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (run / "kc.json").read_bytes() == kept
+        changed = {path for path, time_ns in artefacts(runs).items() if before.get(path) != time_ns}
+        executed = {path.stem for path in changed if path.suffix == ".ipynb"}
+        assert executed == {
+            "06_disturbance",
+            "08_knowledge_comparison.knowtuning",
+            "09_evaluation.knowtuning",
+        }
+        assert not {path for path in changed if path.name == "cache.jsonl"}, "a teacher call was repeated"
+
+    def test_a_missing_input_names_the_notebook_to_run_first(self, runs, tmp_path):
+        environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path)}
+        command = [sys.executable, "-m", "knowtuning", "execute", "03_extraction", str(tmp_path / "x.ipynb")]
+        done = subprocess.run([*command, "profile=smoke"], env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1
+        assert "run notebook 01_questions_and_answers first (profile smoke, seed 0)" in done.stderr
+        assert (
+            done.stderr.strip().splitlines()[-1].startswith("knowtuning: 03_extraction stopped in cell [2]: DataError")
+        )
