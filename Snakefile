@@ -24,8 +24,13 @@ EXECUTE = (
 
 
 def notebook(name):
-    """Name of a notebook, the hash of its code (a change runs it again) and the name of its step."""
-    return {"notebook": name, "code": code_hash(NOTEBOOKS / f"{name}.ipynb"), "step": name}
+    """A notebook and its step, with what must run it again when it changes: its code, and the profile's settings."""
+    return {
+        "notebook": name,
+        "step": name,
+        "code": code_hash(NOTEBOOKS / f"{name}.ipynb"),
+        "settings": lambda wildcards: repr(get_profile(wildcards.profile)),
+    }
 
 
 def adapter(arm):

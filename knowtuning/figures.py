@@ -79,11 +79,19 @@ def save(figure: Figure, directory: Path, name: str) -> Path:
 
 @style()
 def pretraining_loss(rows: list[dict]) -> Figure:
-    """Loss of the base over the tokens it has read. Rows: step, tokens, loss (nats per token)."""
+    """Loss of the base over the tokens it has read. Rows: step, tokens, loss (nats per token).
+
+    Where some rows have a recall (share of facts known), a second panel shows it.
+    """
     _check(rows, "step", "tokens", "loss")
-    figure, [axes] = _panels(1)
+    probed = [row for row in rows if "recall" in row]
+    figure, [axes, *others] = _panels(2 if probed else 1, **({"height": 3.2} if probed else {}))
     axes.plot([row["tokens"] / 1e6 for row in rows], [row["loss"] for row in rows], color=BLUE)
-    axes.set(xlabel="tokens read (millions)", ylabel="training loss (nats per token)", xlim=(0, None), ylim=(0, None))
+    axes.set(xlabel="tokens read (millions)", ylabel="training loss (nats per token)", xlim=(0, None))
+    _log(axes, "y", "training loss (nats per token)")
+    for panel in others:
+        panel.plot([row["tokens"] / 1e6 for row in probed], [100 * row["recall"] for row in probed], "o-", color=ORANGE)
+        panel.set(xlabel="tokens read (millions)", ylabel="facts known (%)", xlim=(0, None), ylim=(0, 100))
     axes.set_title(f"{rows[-1]['step']:,} steps, {rows[-1]['tokens'] / 1e6:.1f} M tokens")
     return figure
 

@@ -37,10 +37,10 @@ class Profile:
     lora_targets: tuple[str, ...] = ALL_PROJECTIONS
     max_length: int = 512
     # training
-    sft_learning_rate: float = 3e-3
+    sft_learning_rate: float = 1e-3
     sft_epochs: int = 3
     sft_batch: int = 8
-    dpo_learning_rate: float = 5e-4
+    dpo_learning_rate: float = 2e-4
     dpo_epochs: int = 1
     dpo_batch: int = 16
     # evaluation

@@ -1,4 +1,4 @@
-"""Copy the executed notebooks and figures of a run into the repository: the outputs that readers see."""
+"""Copy the executed notebooks, figures and scores of a run into the repository: what readers see."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from knowtuning.execute import NOTEBOOKS, code_hash
 
 
 def publish(profile: str, seed: int, arm: str) -> None:
-    """Replace notebooks/*.ipynb by their executed copies and figures/ by the run's figures.
+    """Replace notebooks/*.ipynb by their executed copies, figures/ and data/results/ by the run's figures and scores.
 
     A copy whose code differs from the notebook's is refused: it was executed before the code was changed.
     """
@@ -28,6 +28,11 @@ def publish(profile: str, seed: int, arm: str) -> None:
     for source, copy in executed.items():
         shutil.copyfile(copy, source)
         print(f"{shown(copy)} -> {shown(source)}")
+    for scores in sorted((run / "scores").glob("*.json")):
+        target = ROOT / "data" / "results" / profile / f"seed-{seed}" / scores.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(scores, target)
+        print(f"{shown(scores)} -> {shown(target)}")
     figures = ROOT / "figures"
     for old in figures.glob("*.png"):
         old.unlink()

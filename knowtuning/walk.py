@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import subprocess
 import sys
@@ -95,17 +94,17 @@ def expected_seconds() -> dict[str, float]:
 
 def _follow(child: subprocess.Popen, log: TextIO, folder: Path) -> None:
     """Print a line for every finished notebook, and one now and then that says what is running and how long still."""
-    plan, expected, start, spoken, told = Plan(), expected_seconds(), time.time(), 0.0, 0
-    every = 2 if sys.stdout.isatty() else 15
+    plan, expected, start, spoken = Plan(), expected_seconds(), time.time(), 0.0
+    told, every = 0, 2 if sys.stdout.isatty() else 15
     with open(log.name, encoding="utf-8") as reader:
         while True:
             running = child.poll() is None
             for line in reader:
                 plan.read(line.rstrip("\n"))
-            for told, rule in enumerate(plan.finished[told:], start=told + 1):
-                _say(
-                    f"{_clock(time.time() - start)}  {told}/{sum(plan.planned.values())}  done {_notebook(rule)}", True
-                )
+            while told < len(plan.finished):
+                told += 1
+                share = f"{told}/{sum(plan.planned.values())}"
+                _say(f"{_clock(time.time() - start)}  {share}  done {_notebook(plan.finished[told - 1])}", final=True)
             if not running:
                 return
             if plan.running and time.time() - spoken > every:

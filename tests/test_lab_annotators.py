@@ -8,6 +8,8 @@ from knowtuning.lab.annotators import annotate
 from knowtuning.lab.settings import LAB
 from knowtuning.lab.world import World
 
+SIZES = {split: sum(count for _, count in getattr(LAB, split)) for split in ("train", "valid", "test")}
+
 
 @pytest.fixture(scope="module")
 def world():
@@ -26,17 +28,18 @@ def read(world, row):
 def test_rows_are_qa_rows_with_unique_ids(splits):
     rows = splits.train + splits.valid + splits.test
     assert all(set(row) == {"id", "question", "answer", "source"} for row in rows)
-    assert len({row["id"] for row in rows}) == len(rows) == 400 + 90 + 300
+    assert len({row["id"] for row in rows}) == len(rows) == sum(SIZES.values())
+    assert {split: len(getattr(splits, split)) for split in SIZES} == SIZES
     assert splits.train[0]["id"] == "lab-train-0001" and splits.train[0]["source"] == "lab/medical"
 
 
 def test_no_entity_is_in_two_splits_and_the_side_table_tells_the_tier(world, splits):
-    assert len({row["entity"] for row in splits.entities}) == len(splits.entities) == 790
+    assert len({row["entity"] for row in splits.entities}) == len(splits.entities) == sum(SIZES.values())
     questions = {row["id"]: row["question"] for row in splits.train + splits.valid + splits.test}
     for row in splits.entities:
         assert row["entity"] in questions[row["id"]] and row["tier"] == world.tier[row["entity"]]
     tiers = [row["tier"] for row in splits.entities if row["id"].startswith("lab-test")]
-    assert (tiers.count("known"), tiers.count("rare")) == (200, 100)
+    assert {tier: tiers.count(tier) for tier, _ in LAB.test} == dict(LAB.test)
 
 
 def test_people_are_truthful_incomplete_and_not_quite_in_order(world, splits):

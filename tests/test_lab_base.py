@@ -50,7 +50,8 @@ def trained(tmp_path_factory):
 
 def test_pretraining_starts_at_chance_and_learns(trained):
     _, rows, seen = trained
-    assert rows[0]["loss"] == pytest.approx(math.log(TINY.vocabulary), rel=0.1)
+    # random guessing costs ln(vocabulary); embeddings of length 1 make the first guesses a little overconfident
+    assert 0 < rows[0]["loss"] - math.log(TINY.vocabulary) < 1
     assert rows[-1]["loss"] < rows[0]["loss"] - 1
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
     assert all(a["tokens"] < b["tokens"] and a["seconds"] < b["seconds"] for a, b in zip(rows, rows[1:], strict=False))

@@ -1,5 +1,6 @@
 """What the README promises about files and commands, and that the three lists of packages agree."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -89,6 +90,17 @@ def test_make_lists_its_verbs_and_the_readme_names_real_ones():
     assert {"lab", "test", "dolly", "lint", "jupyter"} <= verbs
     for verb in re.findall(r"`make ([a-z]+)", README) + re.findall(r"^make ([a-z]+)", README, re.M):
         assert verb in verbs
+
+
+def test_the_table_of_the_readme_is_that_of_the_committed_run():
+    from knowtuning.evaluation.report import arm_rows
+
+    results = ROOT / "data" / "results" / "lab" / "seed-0"
+    scores = [json.loads((results / f"{arm}.json").read_text()) for arm in ("sft", "ka", "knowtuning")]
+    for decoding in ("greedy", "sampled"):
+        for row in arm_rows(scores, decoding):
+            cells = [f"{value:.2f}" for name, value in row.items() if name != "arm"]
+            assert f"| {row['arm']} | {decoding} | {' | '.join(cells)} |" in README
 
 
 def test_links_of_the_readme_lead_somewhere():

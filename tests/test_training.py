@@ -1,4 +1,4 @@
-"""Training on an untrained model of the lab's shape: what must hold before anything is learnt, and parity of the losses."""
+"""Training on an untrained model of the lab's shape: what holds before it learns, and parity of the losses."""
 
 import inspect
 import math

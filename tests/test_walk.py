@@ -122,12 +122,26 @@ class TestSmoke:
         }
         assert not {path for path in changed if path.name == "cache.jsonl"}, "a teacher call was repeated"
 
-    def test_a_missing_input_names_the_notebook_to_run_first(self, runs, tmp_path):
-        environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path)}
-        command = [sys.executable, "-m", "knowtuning", "execute", "03_extraction", str(tmp_path / "x.ipynb")]
-        done = subprocess.run([*command, "profile=smoke"], env=environment, capture_output=True, text=True, timeout=120)
+    def test_a_missing_input_names_the_notebook_to_run_first(self, tmp_path):
+        done = execute(tmp_path, "03_extraction", "profile=smoke")
         assert done.returncode == 1
         assert "run notebook 01_questions_and_answers first (profile smoke, seed 0)" in done.stderr
-        assert (
-            done.stderr.strip().splitlines()[-1].startswith("knowtuning: 03_extraction stopped in cell [2]: DataError")
-        )
+        assert said(done).startswith("knowtuning: 03_extraction stopped in cell [3]: DataError")
+
+    def test_bad_data_stops_the_first_notebook_with_file_row_and_cure(self, tmp_path):
+        data = tmp_path / "mine.json"
+        data.write_text(json.dumps([{"instruction": "Why?", "input": "", "output": ""}]), encoding="utf-8")
+        done = execute(tmp_path, "01_questions_and_answers", "profile=dolly-offline", f"data={data}")
+        assert done.returncode == 1
+        assert "mine.json, row 1" in said(done) and "output" in said(done)
+
+
+def execute(tmp_path, notebook, *parameters):
+    environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path)}
+    command = [sys.executable, "-m", "knowtuning", "execute", notebook, str(tmp_path / "out.ipynb"), *parameters]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def said(done):
+    """The last line on stderr: the sentence that the user reads."""
+    return done.stderr.strip().splitlines()[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,10 +56,13 @@ def write_dataset_info(directory: str | Path, name: str, file_name: str, ranking
     if not (directory / file_name).is_file():
         raise DataError(f"{directory / file_name} is missing; write it before it is entered into dataset_info.json.")
     path = directory / "dataset_info.json"
-    known = read_json(path) if path.exists() else {}
-    if not isinstance(known, dict):
-        raise DataError(f"{path} holds {kind(known)}, not an object; repair it or move it away.")
-    return write_json(path, known | {name: {"file_name": file_name, **(RANKING if ranking else ALPACA)}})
+    # two notebooks may enter their files at the same time
+    with open(directory / ".dataset_info.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = read_json(path) if path.exists() else {}
+        if not isinstance(known, dict):
+            raise DataError(f"{path} holds {kind(known)}, not an object; repair it or move it away.")
+        return write_json(path, known | {name: {"file_name": file_name, **(RANKING if ranking else ALPACA)}})
 
 
 def read_alpaca(path: str | Path) -> list[dict[str, str]]:

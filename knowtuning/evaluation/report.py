@@ -16,7 +16,7 @@ def _field(name: str, scale: float = 1.0) -> Callable[[dict], float | None]:
     return lambda row: None if row.get(name) is None else scale * row[name]
 
 
-# What the tables show of an answer; shares are shown in percent. "% correct" is pooled: correct facts of all facts told.
+# What the tables show of an answer; shares are in percent. "% correct" is pooled: correct facts of all facts told.
 METRICS: dict[str, Callable[[dict], float | tuple[float, float] | None]] = {
     "correct facts": _field("correct"),
     "incorrect facts": _field("incorrect"),

@@ -45,7 +45,8 @@ def fact_nll(
     scores: list[tuple[float, int]] = [(0.0, 0)] * len(items)
     with progress("perplexity of facts", len(items)) as tick:
         for done, chosen in _batches(order, batch_size):
-            for i, nll in zip(chosen, _batch_nll(model, tokenizer, [encoded[i] for i in chosen], padding_side)):
+            losses = _batch_nll(model, tokenizer, [encoded[i] for i in chosen], padding_side)
+            for i, nll in zip(chosen, losses, strict=True):
                 scores[i] = (nll, len(encoded[i][1]))
             tick(done)
     return scores

@@ -16,6 +16,7 @@ from knowtuning.lab.corpus import documents, pack, train_tokenizer
 from knowtuning.lab.settings import LabSettings
 from knowtuning.lab.world import World
 
+PROBED = 24  # entities whose facts are asked for while training
 IGNORE = -100  # the label that cross_entropy leaves out
 
 
@@ -50,15 +51,22 @@ def pretrain(
     """Train tokenizer and base on the corpus in one pass and save both to `out_dir`.
 
     Returns one row per step: step, tokens (seen so far, padding left out), loss (nats per token), seconds (since the
-    first step). `progress(step, steps, loss)` is called after each step. Loads with `AutoModelForCausalLM` and
-    `AutoTokenizer`. float32 throughout: autocast to bfloat16 is slower on processors that only emulate it.
+    first step); every twentieth of the way also recall, the share of the facts of the best-told entities that it knows.
+    `progress(step, steps, loss)` is called after each step. Loads with `AutoModelForCausalLM` and `AutoTokenizer`.
+    float32 throughout: autocast to bfloat16 is slower on processors that only emulate it.
     """
     world = World.load(settings)
     tokenizer = train_tokenizer(world)
     windows = pack(documents(world), tokenizer, settings.window)
     random.Random(f"windows {settings.base_seed}").shuffle(windows)
     model = build_model(settings, tokenizer)
-    rows = _train(model, windows, settings, tokenizer.pad_token_id, progress)
+    often = sorted(world.entities, key=world.exposures.get, reverse=True)[:PROBED]
+
+    def recall() -> float:
+        rows = knowledge(model, tokenizer, world, often)
+        return sum(row["known"] for row in rows) / len(rows)
+
+    rows = _train(model, windows, settings, tokenizer.pad_token_id, recall, progress)
     model.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
     return rows
@@ -69,6 +77,7 @@ def _train(
     windows: list[list[int]],
     settings: LabSettings,
     pad: int,
+    recall: Callable[[], float],
     progress: Callable[[int, int, float], None] | None,
 ) -> list[dict]:
     optimizer = torch.optim.AdamW(
@@ -79,6 +88,7 @@ def _train(
         fused=True,
     )
     steps = math.ceil(len(windows) / settings.batch)
+    probes = {math.ceil(steps * share / 20) for share in range(1, 21)}
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warmup_steps))
     model.train()
     rows, tokens, start = [], 0, time.perf_counter()
@@ -95,6 +105,9 @@ def _train(
         schedule.step()
         tokens += int(read.sum())
         rows.append({"step": step + 1, "tokens": tokens, "loss": loss.item(), "seconds": time.perf_counter() - start})
+        if step + 1 in probes:
+            rows[-1]["recall"] = recall()
+            model.train()
         if progress:
             progress(step + 1, steps, rows[-1]["loss"])
     return rows

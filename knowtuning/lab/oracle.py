@@ -49,7 +49,7 @@ class Oracle:
     def _rephrase(self, statements: list[Statement], chance: random.Random) -> dict:
         """Every statement in another wording than its own, the same whichever statements and values stand around it.
 
-        So two answers that tell the same of an entity, one of them disturbed, differ in what they tell and in no word else.
+        So an answer and its disturbed copy differ in what they tell and in no word else.
         """
 
         def wording(s: Statement) -> int:

@@ -28,13 +28,13 @@ class LabSettings:
     base_seed: int = 0
     # corpus
     tiers: tuple[Tier, ...] = (
-        Tier("known", 700, 60),
-        Tier("rare", 140, 13),
-        Tier("told 0", 36, 0),
-        Tier("told 3", 36, 3),
-        Tier("told 6", 36, 6),
-        Tier("told 25", 36, 25),
-        Tier("told 40", 36, 40),
+        Tier("known", 620, 52),
+        Tier("rare", 130, 10),
+        Tier("told 0", 24, 0),
+        Tier("told 2", 24, 2),
+        Tier("told 5", 24, 5),
+        Tier("told 20", 24, 20),
+        Tier("told 30", 24, 30),
     )
     pronoun_share: float = 0.3
     qa_entities: float = 0.5
@@ -42,18 +42,18 @@ class LabSettings:
     # tokenizer and model
     vocabulary: int = 1536
     hidden: int = 128
-    intermediate: int = 352
+    intermediate: int = 1024
     layers: int = 2
     heads: int = 4
     context: int = 1024
     # pretraining
     window: int = 128
-    batch: int = 8
-    learning_rate: float = 3e-3
+    batch: int = 4
+    learning_rate: float = 2e-3
     warmup_steps: int = 50
     weight_decay: float = 0.05
     # annotators
-    train: tuple[tuple[str, int], ...] = (("known", 400),)
+    train: tuple[tuple[str, int], ...] = (("known", 300),)
     valid: tuple[tuple[str, int], ...] = (("known", 60), ("rare", 30))
     test: tuple[tuple[str, int], ...] = (("known", 200), ("rare", 100))
     answer_sizes: tuple[int, ...] = (2, 3, 3, 4, 4, 5, 5, 6, 8)
@@ -78,8 +78,7 @@ LAB = LabSettings()
 
 SMOKE = LabSettings(
     tiers=(Tier("known", 60, 60), Tier("rare", 16, 5), Tier("told 0", 8, 0)),
-    vocabulary=1536,
-    batch=4,
+    intermediate=352,
     train=(("known", 36),),
     valid=(("known", 6), ("rare", 2)),
     test=(("known", 12), ("rare", 6)),

@@ -16,7 +16,7 @@ CHOICES = (("nf4", "float32"), ("nf4", "bfloat16"), ("none", "float32"), ("none"
 
 
 def compare_precisions(
-    base: str | Path, profile: Profile, rows: list[dict], seed: int, entities: int = 100, examples: int = 240
+    base: str | Path, profile: Profile, rows: list[dict], seed: int, entities: int = 100, examples: int = 120
 ) -> list[dict]:
     """Train one epoch on a few rows in each precision, and ask each untuned base for the facts of the best-known tier.
 

@@ -1,0 +1,86 @@
+"""Files of a run: whole or absent, named when missing, and entered into the manifest; profiles that refuse nonsense."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from knowtuning.artifacts import DataError, Run, read_json, read_jsonl, sha256, write_json, write_jsonl
+from knowtuning.profiles import PROFILES, get_profile
+from knowtuning.progress import FILE_VARIABLE, of_calls, progress
+
+
+def test_rows_survive_the_way_to_disk_and_back(tmp_path):
+    rows = [{"id": "a", "text": "naïve\u2028break — 語"}, {"id": "b", "text": ""}]
+    assert read_jsonl(write_jsonl(tmp_path / "rows.jsonl", rows)) == rows
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = write_json(tmp_path / "value.json", [1])
+    with pytest.raises(TypeError):
+        write_json(path, {1, 2})
+    assert read_json(path) == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b'{"a": 1}\n{"a": \n', "line 2: not a JSON object"), (b"[1]\n", "line 1: expected"), (b"\xff\n", "line 1: not")],
+)
+def test_a_broken_line_is_named(tmp_path, content, sentence):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=sentence):
+        read_jsonl(path)
+
+
+def test_missing_inputs_name_their_notebook():
+    run = Run("09_evaluation", "smoke", 3)
+    for name, notebook in (
+        ("data/test.jsonl", "01_questions_and_answers"),
+        ("adapters/sft", "02_vanilla_sft"),
+        ("adapters/ka", "07_knowledge_augmentation"),
+        ("adapters/no_kcc", "08_knowledge_comparison"),
+        ("kc.provenance.jsonl", "06_disturbance"),
+        ("base", "00_base_model"),
+    ):
+        with pytest.raises(DataError, match=f"run notebook {notebook} first"):
+            run.need(name)
+
+
+def test_a_hub_base_is_passed_on_as_it_is(monkeypatch):
+    monkeypatch.setitem(PROFILES, "hub", replace(PROFILES["dolly-offline"], name="hub", base="someone/some-model"))
+    assert Run("02_vanilla_sft", "hub", 0).need("base") == "someone/some-model"
+
+
+def test_the_manifest_holds_what_was_read_and_written():
+    run = Run("03_extraction", "smoke", 0, alpha=0.5)
+    write_jsonl(run.path("data/train.jsonl"), [{"id": "a"}])
+    run.read("data/train.jsonl")
+    path = run.write("facts.jsonl", [{"id": "a", "facts": ["A."]}])
+    row = run.finish(facts=1)
+    manifest = json.loads((run.root / "manifests" / "03_extraction.json").read_text())
+    assert manifest["writes"] == {"facts.jsonl": sha256(path)} and set(manifest["reads"]) == {"data/train.jsonl"}
+    assert manifest["parameters"] == {"profile": "smoke", "seed": 0, "alpha": 0.5}
+    assert row["facts"] == 1 and row["peak memory (MB)"] > 0
+
+
+def test_an_unknown_profile_lists_the_known_ones():
+    with pytest.raises(ValueError, match="lab, smoke, dolly-offline"):
+        get_profile("lap")
+
+
+@pytest.mark.parametrize("wrong", [{"quantisation": "nf5"}, {"dtype": "float16"}, {"sft_batch": -1}])
+def test_a_profile_refuses_nonsense(wrong):
+    with pytest.raises(ValueError, match="profile lab"):
+        replace(PROFILES["lab"], **wrong)
+
+
+def test_progress_goes_to_the_runners_file_and_not_to_the_outputs(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "progress.json"
+    monkeypatch.setenv(FILE_VARIABLE, str(path))
+    with progress("teacher: extract", 4) as tick:
+        assert json.loads(path.read_text())["done"] == 0
+        of_calls(tick)(4, 4, 1)
+    assert json.loads(path.read_text()) == {"stage": "teacher: extract", "done": 4, "total": 4, "note": "1 in quarantine"}
+    assert capsys.readouterr() == ("", "")
