@@ -9,6 +9,7 @@ from pathlib import Path
 
 from knowtuning.artifacts import DataError
 from knowtuning.execute import NotebookError
+from knowtuning.teacher.errors import TeacherError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
-    except (DataError, NotebookError, ValueError) as error:
+    except (DataError, NotebookError, TeacherError, ValueError) as error:
         print(f"knowtuning: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -82,5 +82,6 @@ def test_progress_goes_to_the_runners_file_and_not_to_the_outputs(tmp_path, monk
     with progress("teacher: extract", 4) as tick:
         assert json.loads(path.read_text())["done"] == 0
         of_calls(tick)(4, 4, 1)
-    assert json.loads(path.read_text()) == {"stage": "teacher: extract", "done": 4, "total": 4, "note": "1 in quarantine"}
+    state = {"stage": "teacher: extract", "done": 4, "total": 4, "note": "1 in quarantine"}
+    assert json.loads(path.read_text()) == state
     assert capsys.readouterr() == ("", "")

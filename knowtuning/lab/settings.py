@@ -28,7 +28,7 @@ class LabSettings:
     base_seed: int = 0
     # corpus
     tiers: tuple[Tier, ...] = (
-        Tier("known", 620, 52),
+        Tier("known", 560, 45),
         Tier("rare", 130, 10),
         Tier("told 0", 24, 0),
         Tier("told 2", 24, 2),
@@ -53,7 +53,7 @@ class LabSettings:
     warmup_steps: int = 50
     weight_decay: float = 0.05
     # annotators
-    train: tuple[tuple[str, int], ...] = (("known", 300),)
+    train: tuple[tuple[str, int], ...] = (("known", 270),)
     valid: tuple[tuple[str, int], ...] = (("known", 60), ("rare", 30))
     test: tuple[tuple[str, int], ...] = (("known", 200), ("rare", 100))
     answer_sizes: tuple[int, ...] = (2, 3, 3, 4, 4, 5, 5, 6, 8)
