@@ -25,16 +25,24 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _walk(arguments: argparse.Namespace) -> int:
-    from knowtuning.evaluation.report import print_report
+    from knowtuning.arms import ARMS
     from knowtuning.profiles import get_profile
     from knowtuning.walk import walk
 
-    get_profile(arguments.profile)
+    profile, arms, seeds = get_profile(arguments.profile), arguments.arms.split(","), arguments.seeds.split(",")
+    if unknown := [arm for arm in arms if arm not in ARMS]:
+        raise DataError(f"arm {unknown[0]!r} is unknown; use some of {', '.join(ARMS)}.")
+    if wrong := [seed for seed in seeds if not seed.isdigit()]:
+        raise DataError(f"seed {wrong[0]!r} is not a whole number; write --seeds 0,1,2.")
+    if profile.lab is None and not Path(arguments.data).is_file():
+        raise DataError(f"profile {profile.name} needs real text: --data {arguments.data or '…'} is not a file.")
     options = {"data": str(Path(arguments.data).resolve()), "rows": str(arguments.rows)} if arguments.data else {}
     code = walk(arguments.profile, arguments.seeds, arguments.arms, arguments.cores, options)
     if code == 0:
-        for seed in arguments.seeds.split(","):
-            print_report(arguments.profile, int(seed), arguments.arms.split(","))
+        from knowtuning.evaluation.report import print_report
+
+        for seed in seeds:
+            print_report(profile.name, int(seed), arms)
     return code
 
 
