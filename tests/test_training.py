@@ -71,14 +71,20 @@ def test_only_the_answer_and_the_end_token_carry_loss(tokenizer):
     assert cut == 0
 
 
-def test_an_overlong_answer_is_cut_and_counted_and_an_overlong_question_refused(tokenizer):
+def test_an_overlong_answer_is_cut_and_counted(tokenizer):
     long = {"question": "Why?", "answer": "word " * 400}
     examples, cut = sft_examples(tokenizer, [long], 64)
     assert cut == 1 and len(examples[0]["input_ids"]) == 64
     _, cut_pairs = dpo_examples(tokenizer, [{"question": "Why?", "chosen": long["answer"], "rejected": "No."}], 64)
     assert cut_pairs == 1
-    with pytest.raises(ValueError, match="leaves no room"):
-        fit(list(range(64)), [1], 64)
+
+
+def test_an_overlong_question_loses_its_beginning_and_leaves_room_for_an_answer():
+    prompt, answer, cut = fit(list(range(100)), [7] * 30, 64)
+    assert cut and len(prompt) + len(answer) == 64
+    assert prompt[-1] == 99 and answer == [7] * 16
+    assert fit(list(range(100)), [7, 7], 64)[1] == [7, 7]
+    assert fit([1, 2], [3], 64) == ([1, 2], [3], False)
 
 
 def test_a_fresh_adapter_equals_the_base(untrained_base, model, tokenizer):

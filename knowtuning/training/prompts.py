@@ -22,11 +22,12 @@ def encode(tokenizer: Any, question: str, answer: str, end: bool = False) -> tup
 
 
 def fit(prompt: list[int], completion: list[int], max_length: int) -> tuple[list[int], list[int], bool]:
-    """Cut a sequence that is too long at the answer's end; the third value says whether it was cut.
+    """Cut a sequence that is too long; the third value says whether it was cut.
 
-    A prompt that leaves no room for an answer raises `ValueError`.
+    The answer loses its end. A question that would leave it less than a quarter of the room loses its beginning, so
+    that the end of the prompt, which asks for the answer, and some of the answer are always there.
     """
-    if len(prompt) >= max_length:
-        raise ValueError(f"a question of {len(prompt)} tokens leaves no room for an answer in {max_length} tokens.")
-    room = max_length - len(prompt)
-    return prompt, completion[:room], len(completion) > room
+    if len(prompt) + len(completion) <= max_length:
+        return prompt, completion, False
+    prompt = prompt[-(max_length - min(len(completion), max_length // 4)) :]
+    return prompt, completion[: max_length - len(prompt)], True
