@@ -89,9 +89,10 @@ def execute(notebook: str | Path, output: Path, given: dict[str, str], progress:
     output.parent.mkdir(parents=True, exist_ok=True)
     partial, failed = output.with_suffix(".partial.ipynb"), output.with_suffix(".failed.ipynb")
     failed.unlink(missing_ok=True)
-    if progress:
-        progress.parent.mkdir(parents=True, exist_ok=True)
-        os.environ[FILE_VARIABLE] = str(progress.resolve())
+    # always to a file: a bar drawn in the notebook would stay in its outputs
+    progress = progress or output.with_suffix(".progress.json")
+    progress.parent.mkdir(parents=True, exist_ok=True)
+    os.environ[FILE_VARIABLE] = str(progress.resolve())
     start = time.time()
     try:
         papermill.execute_notebook(
@@ -112,8 +113,7 @@ def execute(notebook: str | Path, output: Path, given: dict[str, str], progress:
     }
     write_text(output, nbformat.writes(done) + "\n")
     partial.unlink()
-    if progress:
-        progress.unlink(missing_ok=True)
+    progress.unlink(missing_ok=True)
     return output
 
 

@@ -71,6 +71,8 @@ def test_outputs_are_committed_as_the_runner_wrote_them(notebook):
     assert path.stat().st_size < 300_000
     kinds = [output["output_type"] for cell in cells for output in cell["outputs"]]
     assert "error" not in kinds
+    shown = {kind for cell in cells for output in cell["outputs"] for kind in output.get("data", {})}
+    assert not [kind for kind in shown if "widget" in kind], "residue of a progress bar"
     streams = [output for cell in cells for output in cell["outputs"] if output["output_type"] == "stream"]
     assert not [output for output in streams if output["name"] == "stderr"]
 
