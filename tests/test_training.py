@@ -21,7 +21,15 @@ from knowtuning.training.models import load_adapter, load_base, load_tokenizer, 
 from knowtuning.training.prompts import encode, fit
 from knowtuning.training.sft import sft_examples, train_sft
 
-PROFILE = replace(get_profile("smoke"), sft_epochs=1, sft_batch=4, dpo_batch=4, val_size=4)
+PROFILE = replace(
+    get_profile("smoke"),
+    sft_epochs=3,
+    sft_batch=4,
+    sft_learning_rate=1e-2,
+    dpo_batch=4,
+    dpo_learning_rate=2e-3,
+    val_size=4,
+)
 
 
 @pytest.fixture(scope="module")
@@ -205,12 +213,12 @@ def test_trl_computes_the_loss_of_the_paper(adapted, untrained_base, tokenizer, 
     assert theirs == pytest.approx(ours.item(), abs=1e-4)
 
 
-def test_batched_answers_equal_single_ones(untrained_base, tokenizer, rows):
-    model = load_base(untrained_base, "nf4")
+def test_batched_answers_equal_single_ones(adapted, tokenizer, rows):
+    model = adapted.eval()
     questions = [row["question"] for row in rows[:6]] + ["A much longer question about nothing in particular?"]
     together = generate(model, tokenizer, questions, max_new_tokens=12, batch_size=8)
     alone = [generate(model, tokenizer, [question], max_new_tokens=12)[0] for question in questions]
-    assert together == alone
+    assert together == alone and any(answer["answer"] for answer in together)
     sampled = [generate(model, tokenizer, questions, "sampled", 12, seed=seed) for seed in (1, 1, 2)]
     assert sampled[0] == sampled[1] != sampled[2]
 
