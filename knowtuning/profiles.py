@@ -96,7 +96,6 @@ PROFILES = {
             valid_rows=20,
             test_rows=20,
             val_size=10,
-            max_length=1024,
             sft_epochs=1,
             max_new_tokens=200,
         ),
