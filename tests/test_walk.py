@@ -84,7 +84,7 @@ class TestSmoke:
             scores = json.loads((run / "scores" / f"{arm}.json").read_text())
             assert set(scores["decodings"]) == {"greedy", "sampled"}
             assert arm in done.stdout
-        assert "correct facts" in done.stdout and "figures" in done.stdout
+        assert "completeness" in done.stdout and "figures" in done.stdout
         assert len(json.loads((run / "kc.json").read_text())) > 0
 
     def test_every_manifest_is_whole(self, runs):
