@@ -56,11 +56,6 @@ wildcard_constraints:
     arm="|".join(ARMS),
 
 
-rule all:
-    input:
-        expand(f"{RUN}/scores/{{arm}}.json", profile=PROFILE.name, seed=SEEDS, arm=WANTED),
-
-
 rule base_model:
     output:
         model=f"{RUNS}/{{profile}}/base/model.safetensors",
@@ -213,3 +208,28 @@ rule evaluation:
         given=lambda w: f"profile={w.profile} seed={w.seed} arm={w.arm} against={','.join(ARMS[w.arm].against)}",
     shell:
         EXECUTE
+
+
+def everything():
+    """Every artefact of the wanted arms, and not only their scores: a file in the middle that is gone is made again."""
+    starts = {ARMS[arm].start for arm in WANTED} - {None}
+    made = [rules.questions_and_answers]
+    if WANTED != ["base"]:
+        made += [rules.vanilla_sft]
+    if "ka" in starts.union(WANTED):
+        made += [rules.extraction, rules.difficult_knowledge, rules.rewriting, rules.knowledge_augmentation]
+    if starts:
+        made += [rules.extraction, rules.disturbance]
+    files = [expand(rule.output, profile=PROFILE.name, seed=SEEDS) for rule in made]
+    trained = [arm for arm in WANTED if ARMS[arm].start]
+    files += [expand(rules.knowledge_comparison.output, profile=PROFILE.name, seed=SEEDS, arm=trained)]
+    files += [expand(rules.evaluation.output, profile=PROFILE.name, seed=SEEDS, arm=WANTED)]
+    if PROFILE.base in PROFILES:
+        files += [expand(rules.base_model.output, profile=PROFILE.base)]
+    return files
+
+
+rule all:
+    default_target: True
+    input:
+        everything(),
