@@ -206,6 +206,17 @@ class Run:
         self.wrote(f"figures/{path.name}", path)
         return Image(data=path.read_bytes(), width=figure.get_figwidth() * 96)
 
+    def teacher_failures(self) -> str:
+        """What the teacher could not do in the stages of this run so far, as every table after them says it.
+
+        Notebooks that ask the teacher hand `teacher_asked` and `teacher_failed` (rows) to `finish`.
+        """
+        asked = failed = 0
+        for path in sorted((self.root / "manifests").glob("*.json")):
+            numbers = read_json(path)["numbers"]
+            asked, failed = asked + numbers.get("teacher_asked", 0), failed + numbers.get("teacher_failed", 0)
+        return f"{failed:,} of {asked:,} ({failed / asked:.1%})" if asked else "nothing asked"
+
     def finish(self, **numbers: Any) -> dict[str, Any]:
         """Write the manifest of this notebook, last, and return the row of numbers that it ends with."""
         manifest = {
@@ -219,4 +230,5 @@ class Run:
             "versions": versions(),
         }
         write_json(self.root / "manifests" / f"{self.step}.json", manifest)
-        return {**numbers, "seconds": manifest["seconds"], "peak memory (MB)": manifest["peak_memory_mb"]}
+        failures = {"teacher requests failed": self.teacher_failures()}
+        return {**numbers, **failures, "seconds": manifest["seconds"], "peak memory (MB)": manifest["peak_memory_mb"]}

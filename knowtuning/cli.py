@@ -1,4 +1,4 @@
-"""Command line: `knowtuning walk | execute | publish | serve`."""
+"""Command line: `knowtuning doctor | preview | estimate | walk | execute | quality | publish | serve | push`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,40 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; an error that the user can mend is one sentence on stderr and exit code 1."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except (DataError, NotebookError, TeacherError, ValueError) as error:
         print(f"knowtuning: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from knowtuning.doctor import doctor, print_findings
+
+    return print_findings(doctor(arguments.profile, arguments.teacher))
+
+
+def _preview(arguments: argparse.Namespace) -> None:
+    from knowtuning.prospect import preview
+
+    preview(arguments.profile, _data(arguments), arguments.rows, arguments.teacher, arguments.count)
+
+
+def _estimate(arguments: argparse.Namespace) -> None:
+    from knowtuning.prospect import print_estimate
+    from knowtuning.teacher.prices import parse_price
+
+    price = parse_price(arguments.price) if arguments.price else None
+    print_estimate(
+        arguments.profile,
+        _data(arguments),
+        arguments.rows,
+        arguments.teacher,
+        arguments.sample,
+        price,
+        arguments.batch,
+    )
 
 
 def _walk(arguments: argparse.Namespace) -> int:
@@ -34,10 +62,19 @@ def _walk(arguments: argparse.Namespace) -> int:
         raise DataError(f"arm {unknown[0]!r} is unknown; use some of {', '.join(ARMS)}.")
     if wrong := [seed for seed in seeds if not seed.isdigit()]:
         raise DataError(f"seed {wrong[0]!r} is not a whole number; write --seeds 0,1,2.")
-    if profile.lab is None and not Path(arguments.data).is_file():
-        raise DataError(f"profile {profile.name} needs real text: --data {arguments.data or '…'} is not a file.")
-    options = {"data": str(Path(arguments.data).resolve()), "rows": str(arguments.rows)} if arguments.data else {}
-    code = walk(arguments.profile, arguments.seeds, arguments.arms, arguments.cores, options)
+    if profile.lab is None and not _data(arguments):
+        raise DataError(f"profile {profile.name} needs real text: give --data FILE.")
+    given = {
+        "data": _data(arguments),
+        "rows": arguments.rows,
+        "teacher": arguments.teacher,
+        "max_cost": arguments.max_cost,
+        "batch": arguments.batch,
+        "ka": _file(arguments.ka, "ka"),
+        "kc": _file(arguments.kc, "kc"),
+    }
+    options = {name: str(value) for name, value in given.items() if value}
+    code = walk(arguments.profile, arguments.seeds, arguments.arms, arguments.cores, options, arguments.retry_failed)
     if code == 0:
         from knowtuning.evaluation.report import print_report
 
@@ -46,7 +83,7 @@ def _walk(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _execute(arguments: argparse.Namespace) -> int:
+def _execute(arguments: argparse.Namespace) -> None:
     from knowtuning.execute import execute
 
     given = {}
@@ -56,34 +93,84 @@ def _execute(arguments: argparse.Namespace) -> int:
             raise DataError(f"parameter {pair!r}: write name=value.")
         given[name] = value
     execute(arguments.notebook, arguments.output, given, arguments.progress)
-    return 0
 
 
-def _publish(arguments: argparse.Namespace) -> int:
+def _quality(arguments: argparse.Namespace) -> None:
+    from knowtuning.artifacts import runs_folder
+    from knowtuning.evaluation.teachers import print_quality
+
+    print_quality(arguments.teacher, runs_folder() / "quality" / arguments.teacher.replace("/", "_"))
+
+
+def _publish(arguments: argparse.Namespace) -> None:
     from knowtuning.publish import publish
 
     publish(arguments.profile, arguments.seed, arguments.arm)
-    return 0
 
 
-def _serve(arguments: argparse.Namespace) -> int:
+def _push(arguments: argparse.Namespace) -> None:
+    from knowtuning.artifacts import Run
+    from knowtuning.data.hub import push
+
+    print(push(Run("push", arguments.profile, arguments.seed).root, arguments.repository, private=not arguments.public))
+
+
+def _serve(arguments: argparse.Namespace) -> None:
     from knowtuning.teacher.server import run_server
+    from knowtuning.teacher.serving.options import from_arguments
 
-    run_server(arguments.model, settings=arguments.settings, port=arguments.port)
-    return 0
+    run_server(arguments.model, settings=arguments.settings, port=arguments.port, options=from_arguments(arguments))
+
+
+def _data(arguments: argparse.Namespace) -> str:
+    return _file(arguments.data, "data")
+
+
+def _file(name: str, option: str) -> str:
+    """The absolute path of a file or folder that was given; nothing where none was."""
+    if name and not Path(name).exists():
+        raise DataError(f"--{option} {name}: there is no such file.")
+    return str(Path(name).resolve()) if name else ""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="knowtuning", description="KnowTuning as executable notebooks.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    walk = commands.add_parser("walk", help="run all notebooks whose artefacts are missing or out of date, in order")
-    walk.add_argument("--profile", default="lab")
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--profile", default="lab", help="sizes and machinery (default: lab)")
+    data.add_argument("--data", default="", help="file of questions and answers, for a profile of real text")
+    data.add_argument("--rows", type=int, default=0, help="use the first ROWS rows of the file (default: all)")
+    data.add_argument("--teacher", default="", help="model to ask (default: the profile's)")
+
+    doctor = commands.add_parser("doctor", help="say whether endpoint, machine and packages suffice for a profile")
+    doctor.add_argument("--profile", default="lab")
+    doctor.add_argument("--teacher", default="", help="model to ask (default: the profile's)")
+    doctor.set_defaults(run=_doctor)
+
+    preview = commands.add_parser("preview", parents=[data], help="show a few rows and what the teacher makes of them")
+    preview.add_argument("--count", type=int, default=5, help="rows to show (default: 5)")
+    preview.set_defaults(run=_preview)
+
+    estimate = commands.add_parser("estimate", parents=[data], help="calls, tokens and dollars of a run, from a sample")
+    estimate.add_argument("--sample", type=int, default=60, help="rows to ask about (default: 60)")
+    estimate.add_argument(
+        "--price", default="", metavar="IN,OUT", help="dollars per million tokens, where none is known"
+    )
+    estimate.add_argument("--batch", action="store_true", help="at the price of the Batch API")
+    estimate.set_defaults(run=_estimate)
+
+    walk = commands.add_parser(
+        "walk", parents=[data], help="run all notebooks whose artefacts are missing or out of date, in order"
+    )
     walk.add_argument("--seeds", default="0", help="comma-separated (default: 0)")
     walk.add_argument("--arms", default="sft,ka,knowtuning", help="comma-separated (default: sft,ka,knowtuning)")
     walk.add_argument("--cores", type=int, default=os.cpu_count() or 1)
-    walk.add_argument("--data", default="", help="alpaca or JSONL file, for a profile of real text")
-    walk.add_argument("--rows", type=int, default=0, help="use the first ROWS rows of the file (default: all)")
+    walk.add_argument("--max-cost", type=float, default=0.0, help="dollars for the teacher, all calls so far included")
+    walk.add_argument("--batch", action="store_true", help="ask the teacher by the Batch API: half price, within a day")
+    walk.add_argument("--retry-failed", action="store_true", help="ask the teacher anew about rows that it gave up")
+    walk.add_argument("--ka", default="", help="train on this KA file (alpaca form) instead of rewriting")
+    walk.add_argument("--kc", default="", help="train on this KC file (ranking form) instead of disturbing")
     walk.set_defaults(run=_walk)
 
     execute = commands.add_parser("execute", help="execute one notebook with checked parameters")
@@ -93,18 +180,36 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("--progress", type=Path, help="file that the progress is written to")
     execute.set_defaults(run=_execute)
 
+    quality = commands.add_parser("quality", help="measure a teacher on 60 answers labelled by hand (240 calls or so)")
+    quality.add_argument("--teacher", default="english-rules", help="model to ask (default: english-rules)")
+    quality.set_defaults(run=_quality)
+
     publish = commands.add_parser("publish", help="copy a run's executed notebooks and figures into the repository")
     publish.add_argument("--profile", default="lab")
     publish.add_argument("--seed", type=int, default=0)
     publish.add_argument("--arm", default="knowtuning", help="the arm whose notebooks 08 and 09 are shown")
     publish.set_defaults(run=_publish)
 
+    push = commands.add_parser("push", help="push a run's data sets with their card to the Hugging Face hub (HF_TOKEN)")
+    push.add_argument("repository", help="name on the hub: user/dataset")
+    push.add_argument("--profile", default="lab")
+    push.add_argument("--seed", type=int, default=0)
+    push.add_argument("--public", action="store_true", help="for everybody to see (default: private)")
+    push.set_defaults(run=_push)
+
     serve = commands.add_parser("serve", help="serve a local teacher that speaks the OpenAI protocol, until Ctrl-C")
     serve.add_argument("--model", default="english-rules", help="lab-oracle or english-rules")
     serve.add_argument("--settings", default="lab", help="the lab that the oracle knows: lab or smoke")
     serve.add_argument("--port", type=int, default=8000)
+    _server_options(serve)
     serve.set_defaults(run=_serve)
     return parser
+
+
+def _server_options(parser: argparse.ArgumentParser) -> None:
+    from knowtuning.teacher.serving.options import add_arguments
+
+    add_arguments(parser)
 
 
 if __name__ == "__main__":

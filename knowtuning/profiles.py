@@ -24,6 +24,9 @@ class Profile:
     base: str
     teacher: str
     concurrency: int = 16
+    # what a run was measured to need, for `knowtuning doctor`
+    memory_gb: float = 2.5
+    disk_gb: float = 1.0
     # data: rows held out when the source has no split of its own, and those set aside for choosing a checkpoint
     valid_rows: int = 100
     test_rows: int = 100

@@ -5,20 +5,30 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TextIO
 
+import psutil
+
 from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
 from knowtuning.execute import NOTEBOOKS
+from knowtuning.teacher.cache import Cache
 
 
-def walk(profile: str, seeds: str, arms: str, cores: int, options: dict[str, str]) -> int:
+GRACE = 90.0  # seconds: more than a call of the teacher may take
+TEACHER_RULES = ("extraction", "rewriting", "disturbance")
+
+
+def walk(profile: str, seeds: str, arms: str, cores: int, options: dict[str, str], retry_failed: bool = False) -> int:
     """Execute every notebook whose artefacts are missing or older than their inputs; return Snakemake's exit code.
 
     A run that was killed goes on where it stopped. A second walk over the same profile at the same time is refused.
+    `retry_failed`: run the teacher's stages again, and ask anew about the rows that were given up.
     """
     folder = runs_folder() / profile
     (folder / "progress").mkdir(parents=True, exist_ok=True)
@@ -27,17 +37,23 @@ def walk(profile: str, seeds: str, arms: str, cores: int, options: dict[str, str
     config = {"profile": profile, "seeds": seeds, "arms": arms, **options}
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", str(cores)]
     command += ["--rerun-incomplete", "--nolock", "--keep-going", "--config", *(f"{k}={v}" for k, v in config.items())]
+    command += ["--forcerun", *TEACHER_RULES] if retry_failed else []
     with open(folder / "lock", "w") as lock, open(folder / "walk.log", "w+", encoding="utf-8") as log:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataError(f"another walk over profile {profile} is running: wait for it, or stop it first.") from None
+        if retry_failed:
+            with closing(Cache(folder / "teacher" / "cache.jsonl")) as cache:
+                cache.forgive()
         # the children inherit the lock, so that it lasts as long as any of them and goes with the last
         child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, pass_fds=[lock.fileno()])
+        # Ctrl-C reaches the children by itself; a plain kill does not, and would leave them behind with the lock
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         try:
             _follow(child, log, folder)
         except KeyboardInterrupt:
-            child.wait()
+            _end(child)
             print("\nStopped. The same command goes on from here; no teacher call is repeated.")
             return 130
     if child.returncode:
@@ -45,6 +61,21 @@ def walk(profile: str, seeds: str, arms: str, cores: int, options: dict[str, str
             print(line, file=sys.stderr)
         print(f"The walk stopped with exit code {child.returncode}; its log is {shown(folder / 'walk.log')}.")
     return child.returncode
+
+
+def _end(child: subprocess.Popen) -> None:
+    """Interrupt Snakemake and the notebooks under it, and wait: paid calls under way are still recorded."""
+    family = [child, *psutil.Process(child.pid).children(recursive=True)] if child.poll() is None else []
+    for process in family:
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            process.send_signal(signal.SIGINT)
+    try:
+        child.wait(timeout=GRACE)
+    except subprocess.TimeoutExpired:
+        for process in family:
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                process.kill()
+        child.wait()
 
 
 class Plan:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from knowtuning.teacher.app import Faults, build_app
+from openai import DefaultHttpxClient, OpenAI
+
+from knowtuning.teacher.prompts import EXTRACT, messages, response_format
 from knowtuning.teacher.server import start
+from knowtuning.teacher.serving.app import build_app
+from knowtuning.teacher.serving.chat import Intercept
+from knowtuning.teacher.serving.options import ServerOptions
+
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def stub(task: str, inputs: dict) -> dict:
@@ -33,7 +43,11 @@ class Served:
 
 
 @contextmanager
-def serving(faults: Faults | None = None, model: Callable[[str, dict], dict] = stub) -> Iterator[Served]:
+def serving(
+    faults: Intercept | None = None,
+    model: Callable[[str, dict], dict] = stub,
+    options: ServerOptions | None = None,
+) -> Iterator[Served]:
     """Serve `model` as "stub" while the block runs; `faults` may answer a request in its place."""
     served = Served()
 
@@ -41,10 +55,11 @@ def serving(faults: Faults | None = None, model: Callable[[str, dict], dict] = s
         served.requests.append(request)
         return faults(request) if faults is not None else None
 
+    app = build_app({"stub": model}, options or ServerOptions(), log)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    runner, served.base_url = asyncio.run_coroutine_threadsafe(start(build_app({"stub": model}, log)), loop).result()
+    runner, served.base_url = asyncio.run_coroutine_threadsafe(start(app), loop).result()
     try:
         yield served
     finally:
@@ -52,3 +67,31 @@ def serving(faults: Faults | None = None, model: Callable[[str, dict], dict] = s
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def request_body(**changes) -> dict:
+    chat = messages(EXTRACT, {"question": "Q?", "answer": "A. B."})
+    return {"model": "stub", "messages": chat, "response_format": response_format(EXTRACT)} | changes
+
+
+def post(base_url: str, body: bytes | dict) -> tuple[int, dict]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(f"{base_url}/chat/completions", data, {"Content-Type": "application/json"})
+    try:
+        with OPENER.open(request, timeout=10) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def get(url: str) -> dict:
+    with OPENER.open(url, timeout=10) as response:
+        return json.loads(response.read())
+
+
+_PLAIN = DefaultHttpxClient(trust_env=False, verify=False)
+
+
+def sdk(base_url: str) -> OpenAI:
+    """OpenAI's own client, which tries once and knows no proxy."""
+    return OpenAI(base_url=base_url, api_key="k", max_retries=0, http_client=_PLAIN)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
 
 from knowtuning.artifacts import DataError
-from knowtuning.data.sources import duplicates, leaks, load
+from knowtuning.data.sources import load, read_source
 
 
 def write(path, value):
@@ -50,7 +51,7 @@ def test_jsonl_may_hold_our_fields_or_alpaca_fields(tmp_path):
         ("broken.json", '[{"instruction": "A?"', "is not JSON in UTF-8"),
         ("broken.jsonl", '{"question": "A?", "answer": "B."}\n{"question"', "line 2: not a JSON object"),
         ("object.json", {"instruction": "A?", "output": "B."}, "holds an object; put the rows into a list"),
-        ("table.csv", "question,answer", "the form '.csv' is not read; give a .json or .jsonl file."),
+        ("table.tsv", "question\tanswer", "the form '.tsv' is not read; give a .json, .jsonl, .csv, .parquet file."),
         ("item.json", [{"instruction": "A?", "output": "B."}, 3], "row 2: expected a JSON object, found a number"),
         (
             "gap.json",
@@ -85,16 +86,60 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         load(tmp_path / "folder.json")
 
 
-def test_duplicates_are_kept_and_counted(tmp_path):
-    rows = [{"instruction": q, "output": a} for q, a in (("A?", "B."), ("A?", "C."), ("A?", "B."), ("A?", "B."))]
-    loaded = load(write(tmp_path / "toy.json", rows))
-    assert len(loaded) == 4
-    assert duplicates(loaded) == 2
-    assert duplicates(loaded[:2]) == 0
+def test_an_unknown_name_lists_the_sources():
+    with pytest.raises(
+        DataError, match="'doly' is neither a file nor a source; use one of dolly, medquad, lima, nq, eli5"
+    ):
+        load("doly")
+    with pytest.raises(DataError, match="'doly' is neither a file nor a source"):
+        load("doly", "rows.json")
 
 
-def test_leaks_are_test_questions_that_train_also_asks(tmp_path):
-    train = [{"id": "t1", "question": "What is  Rust?"}, {"id": "t2", "question": "Why?"}]
-    test = [{"id": "x1", "question": "what is rust?"}, {"id": "x2", "question": "Who?"}]
-    assert leaks(train, test) == [("x1", "t1")]
-    assert leaks(train, test[1:]) == []
+def test_query_and_answer_are_read_as_the_hub_has_them(tmp_path):
+    [row] = load(write(tmp_path / "nq.jsonl", '{"query": "who?", "answer": "They."}\n'))
+    assert row == {"id": "nq-00001", "question": "who?", "answer": "They.", "source": "nq"}
+
+
+def test_a_local_copy_of_a_named_source_is_told_from_the_readers_own_file(tmp_path):
+    path = write(tmp_path / "dolly_train.json", [{"instruction": "A?", "input": "", "output": "B."}])
+    named, own = read_source("dolly", path), read_source(path)
+    assert named.rows == own.rows == load(path)
+    assert named.removed == own.removed == {}
+    assert (named.origin["name"], named.origin["licence"]) == ("dolly", "cc-by-sa-3.0")
+    assert "revision" not in named.origin, "nobody knows the commit of a local copy"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert own.origin == {"name": "dolly_train", "files": {"dolly_train.json": digest}}
+
+
+def raw_dolly(category, answer, context=""):
+    return {"instruction": f"{category}?", "context": context, "response": answer, "category": category}
+
+
+def test_raw_dolly_rows_are_selected_and_every_step_is_counted(tmp_path):
+    ten = "one two three four five six seven eight nine ten"
+    raw = [
+        raw_dolly("open_qa", ten),
+        raw_dolly("general_qa", ten),
+        raw_dolly("open_qa", ten),
+        raw_dolly("closed_qa", ten, "Read this."),
+        raw_dolly("brainstorming", ten),
+        raw_dolly("open_qa", ten, "A context."),
+        raw_dolly("general_qa", ten.removesuffix(" ten")),
+        raw_dolly("general_qa", ""),
+    ]
+    path = write(tmp_path / "raw.jsonl", "\n".join(map(json.dumps, raw)))
+    loaded = read_source("dolly", path)
+    assert [row["id"] for row in loaded.rows] == ["dolly-00001", "dolly-00002", "dolly-00003"]
+    assert loaded.rows[0] == {"id": "dolly-00001", "question": "open_qa?", "answer": ten, "source": "dolly"}
+    assert loaded.removed == {"of another category": 2, "with a context": 1, "under 10 answer words": 2}
+    assert len(loaded.rows) + sum(loaded.removed.values()) == len(raw)
+
+
+def test_of_lima_the_conversations_of_one_turn_are_kept(tmp_path):
+    raw = [{"conversations": turns, "source": "x"} for turns in (["Q?", "A."], ["Q?", "A.", "And?", "B."], ["Alone?"])]
+    loaded = read_source("lima", write(tmp_path / "train.jsonl", "\n".join(map(json.dumps, raw))))
+    assert loaded.rows == [{"id": "lima-00001", "question": "Q?", "answer": "A.", "source": "lima"}]
+    assert loaded.removed == {"of several turns": 1, "without an answer": 1}
+    path = write(tmp_path / "broken.jsonl", json.dumps({"conversations": "Q? A."}))
+    with pytest.raises(DataError, match="row 1: field 'conversations' is a string; give a list of question and answer"):
+        load(path)

@@ -36,6 +36,21 @@ def test_sizes_that_cannot_be_had_are_refused():
         split(rows("aaabbb"), 1, 2, seed=0)
 
 
+def test_training_rows_can_be_drawn_too_without_moving_what_is_held_out():
+    toy = rows(f"Question {i // 2}?" if i < 20 else f"Question {i}?" for i in range(60))
+    whole, drawn = split(toy, 7, 11, seed=0), split(toy, 7, 11, seed=0, train=30)
+    assert [len(part) for part in drawn] == [30, 7, 11]
+    assert (drawn.valid, drawn.test) == (whole.valid, whole.test)
+    assert [row for row in whole.train if row in drawn.train] == drawn.train, "the order of the file is lost"
+    assert drawn.train != whole.train[:30], "the first rows are no draw"
+    questions = [{row["question"] for row in part} for part in drawn]
+    assert not questions[0] & (questions[1] | questions[2])
+    with pytest.raises(ValueError, match="leave fewer than train=43 training rows of 60"):
+        split(toy, 7, 11, seed=0, train=43)
+    with pytest.raises(ValueError, match="beside train=3 cannot be drawn"):
+        split(rows("aabbccdd"), 2, 2, seed=0, train=3)
+
+
 @pytest.mark.parametrize(("n", "size"), [(5, 2), (1000, 100), (37, 36)])
 def test_holdout_takes_the_rows_that_llama_factory_takes(n, size):
     """LLaMA-Factory hands `val_size` and the seed to `train_test_split` of datasets."""

@@ -245,7 +245,8 @@ def test_the_raw_reply_is_kept_for_the_audit(tmp_path):
     ):
         teacher.map(EXTRACT, extract_rows(1))
     assert quarantine(tmp_path)[0]["raw"] == "Sure! Here are the facts."
-    assert teacher.counts["extract"]["prompt_tokens"] == 300, "bad replies are paid for too"
+    paid = teacher.counts["extract"]["prompt_tokens"]
+    assert paid == 3 * 3 * 100, "bad replies are paid for too: three in each form of asking"
 
 
 def test_an_unusable_reply_may_be_good_the_second_time(tmp_path):
@@ -373,7 +374,8 @@ def test_a_request_that_one_row_made_bad_costs_that_row_only(tmp_path):
     with serving(faults) as server, teacher_at(server.base_url, tmp_path) as teacher:
         replies = teacher.map(EXTRACT, extract_rows(3))
     assert [reply is None for reply in replies] == [False, True, False]
-    assert quarantine(tmp_path)[0]["reason"] == "HTTP 400: too long" and len(server.requests) == 3
+    reason = "the row is too long for the model (HTTP 400: too long)."
+    assert quarantine(tmp_path)[0]["reason"] == reason and len(server.requests) == 3
 
 
 def test_text_that_is_not_unicode_is_named_and_not_sent(tmp_path):
@@ -392,7 +394,7 @@ def test_text_that_is_not_unicode_is_named_and_not_sent(tmp_path):
         (403, {"message": "not for you"}, "use a key or a model that has access"),
         (404, {"message": "no such model"}, "correct OPENAI_BASE_URL"),
         (429, {"message": "no money", "code": "insufficient_quota"}, "raise the account's limit"),
-        (400, {"message": "unknown", "param": "response_format"}, "use a model with structured outputs"),
+        (400, {"message": "unknown", "param": "response_format"}, "use another model or endpoint"),
     ],
 )
 def test_what_is_wrong_for_all_rows_stops_at_once(tmp_path, status, body, cure):
@@ -408,14 +410,22 @@ def test_what_is_wrong_for_all_rows_stops_at_once(tmp_path, status, body, cure):
     assert len(server.requests) <= 8
 
 
-@pytest.mark.parametrize("base_url", ["http://127.0.0.1:9/v1", "127.0.0.1:9/v1", "http://user:pass@127.0.0.1:9/v1"])
-def test_an_address_where_nobody_is_stops_at_once(tmp_path, base_url):
+@pytest.mark.parametrize(
+    ("base_url", "said"), [("127.0.0.1:9/v1", "no address"), ("http://u:pa55@127.0.0.1/v1", "secret")]
+)
+def test_an_address_that_is_none_is_refused_at_once(tmp_path, base_url, said):
+    with pytest.raises(TeacherError, match=said) as stopped:
+        teacher_at(base_url, tmp_path)
+    assert "OPENAI_BASE_URL" in str(stopped.value) and "pa55" not in str(stopped.value)
+
+
+def test_an_address_where_nobody_is_stops_at_once(tmp_path):
     with (
-        teacher_at(base_url, tmp_path) as teacher,
+        teacher_at("http://127.0.0.1:9/v1", tmp_path) as teacher,
         pytest.raises(TeacherError, match=r"No teacher can be reached .*127\.0\.0\.1:9/v1 \(model stub\)") as stopped,
     ):
         teacher.map(EXTRACT, extract_rows(3))
-    assert "OPENAI_BASE_URL" in str(stopped.value) and "pass" not in str(stopped.value)
+    assert "OPENAI_BASE_URL" in str(stopped.value)
     assert quarantine(tmp_path) == []
 
 
@@ -467,6 +477,11 @@ def test_a_row_served_later_is_no_longer_listed_as_failed(tmp_path):
             ("r1", "rephrase"),
         ]
         bad["on"] = False
+        asked = len(server.requests)
+        teacher.map(EXTRACT, extract_rows(2))
+        assert len(server.requests) == asked, "three paid attempts are enough, in this run and in the next"
+    assert len(quarantine(tmp_path)) == 2
+    with serving(faults) as server, teacher_at(server.base_url, tmp_path, retry_failed=True) as teacher:
         teacher.map(EXTRACT, extract_rows(2))
     assert [(row["id"], row["task"]) for row in quarantine(tmp_path)] == [("r1", "rephrase")]
 

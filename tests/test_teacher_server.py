@@ -12,13 +12,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from teacher_server import serving
+from teacher_server import get, post, request_body, sdk, serving, stub
 
 from knowtuning.artifacts import read_jsonl
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.errors import TeacherError
-from knowtuning.teacher.prompts import EXTRACT, REVISE, messages, response_format
+from knowtuning.teacher.prompts import EXTRACT, REVISE, TASKS, messages
 from knowtuning.teacher.server import load_model, local_server, open_teacher
+from knowtuning.teacher.serving.options import ServerOptions
 
 TESTS = Path(__file__).parent
 STUB_SERVER = """
@@ -34,26 +35,8 @@ time.sleep(60)
 """
 
 
-def request_body(**changes) -> dict:
-    chat = messages(EXTRACT, {"question": "Q?", "answer": "A. B."})
-    return {"model": "stub", "messages": chat, "response_format": response_format(EXTRACT)} | changes
-
-
-def post(base_url: str, body: bytes | dict) -> tuple[int, dict]:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"{base_url}/chat/completions", data, {"Content-Type": "application/json"})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=10) as response:
-            return response.status, json.loads(response.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
-
-
 def get_models(base_url: str) -> list[str]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{base_url}/models", timeout=10) as response:
-        return [model["id"] for model in json.loads(response.read())["data"]]
+    return [model["id"] for model in get(f"{base_url}/models")["data"]]
 
 
 def gone(pid: int, seconds: float = 5.0) -> bool:
@@ -110,8 +93,8 @@ def test_a_completion_has_openais_form_and_counts_quarters_of_characters():
         (request_body(model=None), 400, "model"),
         (request_body(model="gpt-4"), 404, "model"),
         (request_body(stream=True), 400, "stream"),
-        (request_body(response_format=None), 400, "response_format"),
-        (request_body(response_format={"type": "json_object"}), 400, "response_format"),
+        (request_body(response_format={"type": "json_schema"}), 400, "response_format.json_schema.name"),
+        (request_body(response_format=None, messages=[{"role": "user", "content": "{}"}]), 400, "messages"),
         (request_body(messages=None), 400, "messages"),
         (request_body(messages=[]), 400, "messages"),
         (request_body(messages=["hello"]), 400, "messages"),
@@ -126,6 +109,34 @@ def test_bad_requests_get_openais_error_object(body, status, param):
         answered, reply = post(server.base_url, body)
     assert (answered, reply["error"]["param"]) == (status, param)
     assert reply["error"]["type"] == "invalid_request_error" and reply["error"]["message"]
+
+
+@pytest.mark.parametrize("response_format", [None, {"type": "json_object"}])
+@pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+def test_without_a_schema_the_task_is_known_by_its_instructions(task, response_format):
+    inputs = {"question": "Q?", "answer": "A."} if task is EXTRACT else {"question": "Q?", "facts": ["A."]}
+    chat = messages(task, inputs, "text")
+    with serving() as server:
+        status, reply = post(server.base_url, request_body(messages=chat, response_format=response_format))
+    assert status == 200 and json.loads(reply["choices"][0]["message"]["content"]) == stub(task.name, inputs)
+
+
+@pytest.mark.parametrize(("path", "code"), [("/models/gpt-4", "model_not_found"), ("/audio/speech", "unknown_url")])
+def test_what_is_not_there_is_an_error_object_too(path, code):
+    with serving() as server:
+        with pytest.raises(urllib.error.HTTPError) as error:
+            get(server.base_url + path)
+        assert get(server.base_url + "/models/stub")["id"] == "stub"
+    assert error.value.code == 404 and json.loads(error.value.read())["error"]["code"] == code
+
+
+def test_an_announced_shutdown_is_told_to_openais_sdk():
+    with serving(options=ServerOptions(shutdown_date="2027-01-14")) as server:
+        client = sdk(server.base_url)
+        assert client.models.retrieve("stub").shutdown_date == "2027-01-14"
+        assert [model.shutdown_date for model in client.models.list()] == ["2027-01-14"]
+    with serving() as server:
+        assert "shutdown_date" not in get(server.base_url + "/models/stub")
 
 
 def test_an_over_long_answer_is_served():

@@ -1,69 +1,112 @@
-"""Question-and-answer rows from a reader's own files: alpaca JSON, or one JSON object per line."""
+"""Questions and answers from a named source or a reader's own files, with what was left out and where they are from."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from knowtuning.artifacts import DataError, read_json, read_jsonl
-from knowtuning.data.records import Row, check_rows, kind, text_of
+from knowtuning.artifacts import DataError, sha256
+from knowtuning.data import dolly, hub, lima, medquad
+from knowtuning.data.duplicates import duplicates, leaks  # noqa: F401
+from knowtuning.data.files import TABLES, read_objects
+from knowtuning.data.records import Row, check_rows, text_of
+from knowtuning.data.registry import registry
 
 # Columns of the alpaca form that would change the prompt; no stage here knows what to do with them.
 UNREAD = ("history", "system")
+# The published forms that are told by their columns, each with its own selection.
+PUBLISHED = ((dolly.is_raw, dolly.select), (lima.is_raw, lima.select), (medquad.is_table, medquad.select))
 
 
-def load(path: str | Path) -> list[Row]:
-    """Read a file of questions and answers into checked QA rows, in the order of the file and none left out.
+@dataclass(frozen=True)
+class Loaded:
+    """Rows, and what a data card says of how they came about.
+
+    `removed` counts the rows left out by reason, in the order of the steps; `origin` holds the name, the files with
+    their SHA-256 and, for a named source, its repository, commit, licence, homepage and citation.
+    """
+
+    rows: list[Row]
+    removed: dict[str, int]
+    origin: dict
+
+
+def load(source: str | Path, path: str | Path | None = None) -> list[Row]:
+    """Return the rows of `read_source`, for a caller who looks at nothing else."""
+    return read_source(source, path).rows
+
+
+def read_source(source: str | Path, path: str | Path | None = None) -> Loaded:
+    """Read questions and answers into checked QA rows, in the order of the source; what is left out is counted.
 
     Args:
-        path: `.json` holds a list of objects, `.jsonl` one object per line. An object has `question` and `answer`
-            (`id` and `source` if it likes) or the alpaca fields `instruction`, `input`, `output`; a non-empty `input`
-            follows the instruction on a new line, as in LLaMA-Factory.
+        source: a name in `data/registry.yaml` (dolly, medquad, lima, nq, eli5), downloaded at its pinned commit, or
+            the path of a file, of which the columns decide how it is read:
+            * `.json`, `.jsonl`, `.csv` or `.parquet` with `question` and `answer` (also `query` and `answer`), `id`
+              and `source` if it likes, or with the alpaca columns `instruction`, `input`, `output`; a non-empty
+              `input` follows the instruction on a new line, as in LLaMA-Factory. No row is left out.
+            * Dolly's own columns, LIMA's conversations, a table of MedQuAD: with the selection of `data/dolly.py`,
+              `data/lima.py`, `data/medquad.py`.
+            * `.xml`, `.zip`, `.tar.xz` or a folder: MedQuAD's documents.
+        path: a local copy of the named source, in place of the download.
 
     Returns:
-        QA rows. Where a row names no id it gets the file's stem and its row number ("dolly-00001"), where it names no
-        source the stem.
+        QA rows with what was removed and their origin. Where a row names no id it gets the file's stem and its row
+        number ("dolly-00001"), where it names no source the stem.
 
     Raises:
-        DataError: the file is missing, empty or of another form, or a row cannot be used; one sentence with file, row,
-            field and cure.
+        DataError: an unknown name, a file that is missing, empty, changed or of another form, a row that cannot be
+            used; one sentence with file, row, field and cure.
+
+    Example:
+        read_source("dolly").removed        # {'of another category': …, 'with a context': …, …}
     """
-    path = Path(path)
-    rows = []
-    for number, raw in enumerate(read_objects(path), start=1):
-        where = f"{path}, row {number}"
-        if "question" in raw or "answer" in raw:
-            row = dict(raw)
-        else:
-            question, answer = from_alpaca(raw, where)
-            row = {key: raw[key] for key in ("id", "source") if key in raw} | {"question": question, "answer": answer}
-        rows.append({"id": f"{path.stem}-{number:05d}", **row})
-    return check_rows(rows, path)
+    entry = registry().get(str(source))
+    if entry is None and (path is not None or not Path(source).exists() and not Path(source).suffix):
+        raise DataError(f"{str(source)!r} is neither a file nor a source; use one of {', '.join(registry())}.")
+    if entry is None:
+        rows, removed = _read(Path(source))
+        return Loaded(rows, removed, {"name": Path(source).stem.removesuffix(".tar"), "files": _hashes([Path(source)])})
+    origin = {field: getattr(entry, field) for field in ("name", "about", "licence", "homepage", "citation")}
+    if path is not None:
+        files = [Path(path)]
+    else:
+        files, commit = hub.download(entry)
+        origin |= {"repository": entry.repo, "revision": commit}
+    rows, removed = [], {}
+    for file in files:
+        more, left_out = _read(file)
+        rows += more
+        removed = {reason: removed.get(reason, 0) + count for reason, count in left_out.items()}
+    return Loaded(check_rows(rows, files[0]), removed, origin | {"files": _hashes(files)})
 
 
-def read_objects(path: str | Path) -> list[dict]:
-    """Read a non-empty `.json` list or `.jsonl` file of objects, or raise `DataError` with the cure."""
-    path = Path(path)
-    if path.suffix not in (".json", ".jsonl"):
-        raise DataError(
-            f"{path}: the form {path.suffix or 'without suffix'!r} is not read; give a .json or .jsonl file."
-        )
-    if not path.is_file():
-        raise DataError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; give the path of a data file.")
-    if not path.read_bytes().strip():
-        raise DataError(f"{path} is empty; give a file with at least one row.")
-    rows = read_jsonl(path) if path.suffix == ".jsonl" else read_json(path)
-    if not isinstance(rows, list):
-        raise DataError(
-            f"{path} holds {kind(rows)}; put the rows into a list, or write one per line and name it .jsonl."
-        )
-    if not rows:
-        raise DataError(f"{path} holds an empty list; give a file with at least one row.")
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{path}, row {number}: expected a JSON object, found {kind(row)}; give one object per row."
-            )
-    return rows
+def _read(path: Path) -> tuple[list[Row], dict[str, int]]:
+    if path.suffix not in TABLES and medquad.is_xml(path):
+        rows, removed = medquad.read_xml(path)
+        return check_rows(rows, path), removed
+    raw = read_objects(path)
+    for published, select in PUBLISHED:
+        if published(raw[0]):
+            rows, removed = select(raw, path)
+            return check_rows(rows, path), removed
+    return check_rows([_qa_row(row, path, number) for number, row in enumerate(raw, start=1)], path), {}
+
+
+def _hashes(files: list[Path]) -> dict[str, str]:
+    return {file.absolute().name: sha256(file) for file in files}
+
+
+def _qa_row(raw: dict, path: Path, number: int) -> dict:
+    where = f"{path}, row {number}"
+    if "query" in raw and "answer" in raw:
+        raw = {"question": raw["query"], **raw}
+    if "question" in raw or "answer" in raw:
+        row = {key: raw[key] for key in ("id", "question", "answer", "source") if key in raw}
+    else:
+        question, answer = from_alpaca(raw, where)
+        row = {key: raw[key] for key in ("id", "source") if key in raw} | {"question": question, "answer": answer}
+    return {"id": f"{path.stem}-{number:05d}", **row}
 
 
 def from_alpaca(row: dict, where: str) -> tuple[str, str]:
@@ -85,29 +128,3 @@ def alpaca_question(row: dict, where: str) -> str:
     if "input" in given and "instruction" in given:
         return f"{text_of(given, 'instruction', where)}\n{text_of(given, 'input', where)}"
     return text_of(given, "input", where) if "input" in given else text_of(row, "instruction", where)
-
-
-def duplicates(rows: list[Row]) -> int:
-    """Return how many rows repeat an earlier question with the same answer; they are counted here and kept."""
-    return len(rows) - len({(row["question"], row["answer"]) for row in rows})
-
-
-def leaks(train: list[Row], test: list[Row]) -> list[tuple[str, str]]:
-    """Return (test id, train id) for every test question that stands in train too, whatever its answer there.
-
-    Questions count as the same when they differ in letter case or blanks alone.
-    """
-    first: dict[str, str] = {}
-    for row in train:
-        first.setdefault(same_question(row), row["id"])
-    return [(row["id"], first[key]) for row in test if (key := same_question(row)) in first]
-
-
-def same_question(row: Row) -> str:
-    """Return what two rows share when they ask the same question: its words, without letter case and spacing.
-
-    Example:
-        >>> same_question({"question": " What  is Rust?"}) == same_question({"question": "what is rust?"})
-        True
-    """
-    return " ".join(row["question"].casefold().split())

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from knowtuning.data.duplicates import same_question
 from knowtuning.data.records import Row
-from knowtuning.data.sources import same_question
 
 
 class Splits(NamedTuple):
@@ -18,8 +18,8 @@ class Splits(NamedTuple):
     test: list[Row]
 
 
-def split(rows: list[Row], valid: int, test: int, seed: int) -> Splits:
-    """Draw `test` and `valid` rows at random and leave the rest for training; a question never stands on two sides.
+def split(rows: list[Row], valid: int, test: int, seed: int, train: int | None = None) -> Splits:
+    """Draw `test`, `valid` and `train` rows at random; a question never stands on two sides.
 
     Rows that ask the same question (letter case and blanks aside) stay together: they move as one group.
 
@@ -27,34 +27,35 @@ def split(rows: list[Row], valid: int, test: int, seed: int) -> Splits:
         rows: QA rows.
         valid: number of validation rows, exactly.
         test: number of test rows, exactly.
-        seed: seeds `numpy.random.default_rng`; the same seed gives the same split everywhere.
+        seed: seeds `numpy.random.default_rng`; the same seed gives the same split everywhere, and the same held-out
+            rows whatever `train` is.
+        train: number of training rows, exactly; None takes all that are not held out.
 
     Raises:
         ValueError: the sizes leave no row for training, or repeated questions make them unreachable.
     """
-    if min(valid, test) < 0 or valid + test >= len(rows):
-        raise ValueError(f"valid={valid} and test={test} leave no training row of {len(rows)}; make them smaller.")
+    wanted = valid + test + (1 if train is None else train)
+    if min(valid, test) < 0 or wanted > len(rows) or train == 0:
+        left = "no training row" if train is None else f"fewer than train={train} training rows"
+        raise ValueError(f"valid={valid} and test={test} leave {left} of {len(rows)}; make them smaller.")
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault(same_question(row), []).append(index)
     members = list(groups.values())
-    taken: dict[str, set[int]] = {"test": set(), "valid": set()}
+    sizes = {"test": test, "valid": valid, "train": len(rows) if train is None else train}
+    taken: dict[str, list[int]] = {name: [] for name in sizes}
     for position in np.random.default_rng(seed).permutation(len(members)):
-        for name, size in (("test", test), ("valid", valid)):
+        for name, size in sizes.items():
             if len(taken[name]) + len(members[position]) <= size:
-                taken[name].update(members[position])
+                taken[name] += members[position]
                 break
-    if (len(taken["valid"]), len(taken["test"])) != (valid, test):
+    if any(len(taken[name]) != size for name, size in sizes.items() if (name, train) != ("train", None)):
+        asked = f"valid={valid} and test={test}" + ("" if train is None else f" beside train={train}")
         raise ValueError(
-            f"valid={valid} and test={test} cannot be drawn from {len(rows)} rows with {len(members)} different "
-            "questions, as repeated questions stay together; change a size by one or more."
+            f"{asked} cannot be drawn from {len(rows)} rows with {len(members)} different questions, "
+            "as repeated questions stay together; change a size by one or more."
         )
-    held_out = taken["valid"] | taken["test"]
-    return Splits(
-        [row for index, row in enumerate(rows) if index not in held_out],
-        [rows[index] for index in sorted(taken["valid"])],
-        [rows[index] for index in sorted(taken["test"])],
-    )
+    return Splits(*([rows[index] for index in sorted(taken[name])] for name in Splits._fields))
 
 
 def holdout(n: int, size: int, seed: int = 42) -> list[int]:

@@ -125,6 +125,7 @@ def print_report(profile: str, seed: int, arms: list[str]) -> None:
             view.add_row(*(value if isinstance(value, str) else _cell(value) for value in row.values()))
         console.print(view)
     print(*scores[0]["variants"].values(), sep="\n")
+    print(f"teacher requests failed: {run.teacher_failures()}")
     if run.profile.lab is None:
         print("The lab's small base cannot answer real questions: these scores mean nothing.")
     places = [run.runs / run.profile.base / "base" / "figures", run.root / "figures"]

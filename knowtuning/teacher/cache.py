@@ -6,21 +6,36 @@ import fcntl
 import hashlib
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from knowtuning.artifacts import DataError
 from knowtuning.teacher.prompts import Task, response_format
 
 _OPENING = b'{"key": "'
+_TABLE = """
+create table call (
+    key text primary key, offset integer, unusable integer default 0, cap integer default 0, last integer,
+    prompt integer default 0, completion integer default 0, replies integer default 0
+) without rowid
+"""
+
+
+class Paid(NamedTuple):
+    """What is on record for one call: tokens of all its replies, the unusable ones included, and their number."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    replies: int = 0
 
 
 def cache_key(task: Task, inputs: dict, model: str, sampling: dict) -> str:
     """The sha256 (hex) that names a call: task, prompt version, schema, model, sampling and inputs, as canonical JSON.
 
-    The cap on reply tokens is no part of `sampling`: a cut reply is never recorded, so raising the cap must not repeat
-    the calls that were paid.
+    The cap on reply tokens is no part of `sampling`: raising the cap must not repeat the calls that were paid.
     """
     call = {
         "task": task.name,
@@ -34,12 +49,16 @@ def cache_key(task: Task, inputs: dict, model: str, sampling: dict) -> str:
 
 
 class Cache:
-    """Recorded replies by key, in one file, one record a line.
+    """Every paid reply by its call's key, in one file, one record a line; the file is also the account of the spending.
 
-    A record holds `key`, `task`, `model`, `reply` (checked), `raw` (the teacher's text), `usage` and `time` (UTC).
+    A record holds `key`, `task`, `model`, `reply` (checked; null with a `reason` and the `cap` on tokens for a reply
+    that could not be used), `raw` (the teacher's text), `usage`, `time` (UTC), and `batch` where it came by half price.
     It is written under a file lock before `append` returns, so that a killed process loses no recorded reply. A torn
     last line is what a kill in the middle of a write leaves behind: it is cut off. Any other line that is no record
     raises `DataError` with file and line.
+
+    In memory are only a few numbers: keys and places lie in a private index on disk, so that a hundred thousand
+    replies need no more memory than a hundred.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +67,10 @@ class Cache:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._offset = 0
         self._lines = 0
-        self._replies: dict[str, dict] = {}
+        # a nameless database is private, temporary and spills to disk; losing it costs nothing but a new scan
+        self._index = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._index.executescript("pragma journal_mode=off; pragma synchronous=off;" + _TABLE)
+        self.spending: dict[tuple[str, bool], Paid] = {}
         try:
             self.refresh()
         except DataError:
@@ -56,11 +78,28 @@ class Cache:
             raise
 
     def __len__(self) -> int:
-        return len(self._replies)
+        return self._index.execute("select count(*) from call where offset is not null").fetchone()[0]
 
     def get(self, key: str) -> dict | None:
         """The recorded reply object under `key`; the last one counts where a key was recorded twice."""
-        return self._replies.get(key)
+        row = self._index.execute("select offset from call where key = ?", (key,)).fetchone()
+        return None if row is None or row[0] is None else self._record_at(row[0])["reply"]
+
+    def unusable(self, key: str, cap: int) -> tuple[int, dict | None]:
+        """How many unusable replies are on record for a call at this cap on tokens, and the last of these records."""
+        row = self._index.execute("select unusable, cap, last from call where key = ?", (key,)).fetchone()
+        return (row[0], self._record_at(row[2])) if row and row[0] and row[1] == cap else (0, None)
+
+    def paid(self, key: str) -> Paid:
+        """The tokens that one call has cost so far."""
+        row = self._index.execute("select prompt, completion, replies from call where key = ?", (key,)).fetchone()
+        return Paid(*row) if row else Paid()
+
+    def forgive(self, key: str | None = None) -> None:
+        """Let a call, or every call without a usable reply, be asked anew: its unusable replies no longer count."""
+        failed = self._index.execute("select key from call where unusable > 0 and offset is null").fetchall()
+        for each in [key] if key else [row[0] for row in failed]:
+            self.append({"key": each, "forgiven": True})
 
     def refresh(self) -> None:
         """Read what other processes have recorded since this one last looked."""
@@ -71,15 +110,17 @@ class Cache:
         """Record one reply; `record` starts with its `key`."""
         line = json.dumps({"key": record["key"], **record}, ensure_ascii=False).encode() + b"\n"
         with self._locked():
-            self._read_new()
+            if os.fstat(self._descriptor).st_size != self._offset:
+                self._read_new()
             self._write(line)
-            self._take(line)
+            self._enter(record, len(line))
 
     def close(self) -> None:
-        """Close the file; the records read so far stay readable."""
+        """Close the file and forget the index."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+            self._index.close()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -100,10 +141,39 @@ class Cache:
 
     def _take(self, line: bytes) -> None:
         if line.strip():
-            record = self._parse(line)
-            self._replies[record["key"]] = record["reply"]
+            self._enter(self._parse(line), len(line))
+        else:
+            self._lines += 1
+            self._offset += len(line)
+
+    def _enter(self, record: dict, length: int) -> None:
+        """Note where a record lies and what it cost."""
+        key, place = record["key"], self._offset
         self._lines += 1
-        self._offset += len(line)
+        self._offset += length
+        if record.get("forgiven"):
+            self._index.execute("update call set unusable = 0 where key = ?", (key,))
+            return
+        usage = record.get("usage") or {}
+        tokens = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+        good = record["reply"] is not None
+        self._index.execute(
+            "insert into call (key, offset, unusable, cap, last, prompt, completion, replies) "
+            "values (?, ?, ?, ?, ?, ?, ?, 1) on conflict (key) do update set "
+            "offset = coalesce(excluded.offset, offset), "
+            "unusable = iif(excluded.unusable and cap = excluded.cap, unusable, 0) + excluded.unusable, "
+            "cap = excluded.cap, last = excluded.last, prompt = prompt + excluded.prompt, "
+            "completion = completion + excluded.completion, replies = replies + 1",
+            (key, place if good else None, 0 if good else 1, record.get("cap", 0), place, *tokens),
+        )
+        account = record.get("model", ""), bool(record.get("batch"))
+        before = self.spending.get(account, Paid())
+        self.spending[account] = Paid(*(a + b for a, b in zip(before, (*tokens, 1), strict=True)))
+
+    def _record_at(self, offset: int) -> dict:
+        with open(os.dup(self._descriptor), "rb") as file:
+            file.seek(offset)
+            return json.loads(file.readline())
 
     def _mend(self, tail: bytes) -> None:
         """Cut off a line without an end: we hold the lock, so nobody is writing it any more. A whole record is kept."""
@@ -126,9 +196,7 @@ class Cache:
             record = json.loads(line)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise self._garbage(f"not JSON in UTF-8: {error}") from None
-        if not (
-            isinstance(record, dict) and isinstance(record.get("key"), str) and isinstance(record.get("reply"), dict)
-        ):
+        if not (isinstance(record, dict) and isinstance(record.get("key"), str) and _has_outcome(record)):
             raise self._garbage("no object with a key and a reply")
         return record
 
@@ -137,3 +205,8 @@ class Cache:
             f"{self.path}, line {self._lines + 1}: not a record of a teacher cache ({reason}); "
             "remove the line, or name another file as the cache."
         )
+
+
+def _has_outcome(record: dict) -> bool:
+    reply = record.get("reply")
+    return isinstance(reply, dict) or (reply is None and ("reason" in record or record.get("forgiven") is True))

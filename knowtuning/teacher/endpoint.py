@@ -14,7 +14,16 @@ _SHORTEST_SECRET = 16  # shorter keys are placeholders of keyless servers, and m
 
 def find_base_url(given: str | None) -> str:
     """The base URL: the one given, OPENAI_BASE_URL, or OpenAI's."""
-    return given or os.environ.get("OPENAI_BASE_URL") or OPENAI
+    base_url = given or os.environ.get("OPENAI_BASE_URL") or OPENAI
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise TeacherError(f"{base_url!r} is no address of a teacher: write OPENAI_BASE_URL as https://host/v1.")
+    if parts.username or parts.password:
+        raise TeacherError(
+            f"OPENAI_BASE_URL ({parts.scheme}://{parts.hostname}…) holds a user or a password: put the secret into "
+            "OPENAI_API_KEY, where no message repeats it."
+        )
+    return base_url
 
 
 def find_key(given: str | None, base_url: str) -> str:

@@ -1,4 +1,4 @@
-"""The three things that can go wrong with a call: the run stops, the call is tried again, the row is given up."""
+"""What can go wrong with a call: the run stops, it is tried again, asked in another form, or the row is given up."""
 
 from __future__ import annotations
 
@@ -7,22 +7,55 @@ class TeacherError(RuntimeError):
     """The run cannot go on: the endpoint, the key or the model is wrong; the message names them and the cure."""
 
 
-class Transient(Exception):
-    """A failure that may pass: worth another attempt, after `retry_after` seconds where the endpoint said so."""
+class CapReached(TeacherError):
+    """The next call could pass the cap on dollars; what is recorded stays, and a higher cap goes on from there."""
 
-    def __init__(self, reason: str, retry_after: float | None = None, unreachable: bool = False) -> None:
+
+class Transient(Exception):
+    """A failure that may pass: worth another attempt, after `retry_after` seconds where the endpoint said so.
+
+    `throttled`: the endpoint asks for less at once (HTTP 429). `charged`: the endpoint had the request, and may have
+    worked and charged for a reply that never arrived.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        retry_after: float | None = None,
+        unreachable: bool = False,
+        throttled: bool = False,
+        charged: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
         self.unreachable = unreachable
+        self.throttled = throttled
+        self.charged = charged
+
+
+class Refused(Exception):
+    """The endpoint does not take one of `parameters`; `stop` is what that means when there is no other form."""
+
+    def __init__(self, parameters: list[str], stop: TeacherError) -> None:
+        super().__init__(", ".join(parameters))
+        self.parameters = parameters
+        self.stop = stop
 
 
 class Unusable(Exception):
-    """A reply that cannot be used: `reason` in one sentence, `raw` what came, `again` whether asking anew can help."""
+    """A reply that cannot be used: `reason` in one sentence, `raw` what came, `again` whether asking anew can help.
 
-    def __init__(self, reason: str, raw: str | None = None, again: bool = True) -> None:
+    `malformed`: it is not of the form that was asked for, which another way of asking may cure. `attempts`: how often
+    the row was asked until it was given up.
+    """
+
+    def __init__(
+        self, reason: str, raw: str | None = None, again: bool = True, malformed: bool = False, attempts: int = 0
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.raw = raw
         self.again = again
-        self.attempts = 0
+        self.malformed = malformed
+        self.attempts = attempts

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import email.utils
+import json
+import re
 import time
 from urllib.parse import urlsplit
 
+import aiohttp
+import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 
 from knowtuning.teacher.endpoint import without_key
-from knowtuning.teacher.errors import TeacherError, Transient, Unusable
+from knowtuning.teacher.errors import Refused, TeacherError, Transient, Unusable
 
 LONGEST_WAIT = 120.0
-_BROKEN_OFF = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError"}
+_NOWHERE = (aiohttp.ClientConnectorError, aiohttp.InvalidURL, httpx2.UnsupportedProtocol)
+# what a message has to mention to be about a parameter that has another form
+NEGOTIABLE = {
+    "response_format": re.compile(r"response_format|json_schema|json_object|structured output", re.I),
+    "temperature": re.compile(r"temperature", re.I),
+    "max_completion_tokens": re.compile(r"\bmax_completion_tokens\b"),
+    "max_tokens": re.compile(r"\bmax_tokens\b"),
+}
 
 
 def classify(error: Exception, base_url: str, model: str, key: str, answered: bool) -> Exception:
-    """The meaning of an SDK error: `Transient`, `Unusable` or `TeacherError`.
+    """The meaning of an SDK error: `Transient`, `Refused`, `Unusable` or `TeacherError`.
 
     `answered`: whether the endpoint has served anything yet. Before that an unreachable address is a wrong one;
     afterwards it may be a server that restarts. `key` is blotted out of what the endpoint said.
     """
     where = f"{shown(base_url)} (model {model})"
-    if isinstance(error, APITimeoutError):
-        return Transient("no reply within the time limit")
     if isinstance(error, APIConnectionError):
         return _connection(error, where, answered)
     assert isinstance(error, APIStatusError)
@@ -37,15 +46,21 @@ def shown(base_url: str) -> str:
 
 
 def _connection(error: APIConnectionError, where: str, answered: bool) -> Exception:
-    cause = error.__cause__
-    kind = type(cause).__name__
-    if kind in _BROKEN_OFF:
-        return Transient(f"the connection broke off ({kind})")
-    if answered:
-        return Transient(f"the endpoint cannot be reached ({kind})", unreachable=True)
-    return TeacherError(
-        f"No teacher can be reached at {where}: {cause or error}; start the server there or correct OPENAI_BASE_URL."
-    )
+    """What became of a call without a reply; the SDK's own kinds are too coarse, so the first cause decides."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    nowhere = next((cause for cause in causes if isinstance(cause, _NOWHERE)), None)
+    broken = next((cause for cause in causes if isinstance(cause, aiohttp.ClientError | OSError)), None)
+    if nowhere is not None:
+        if answered:
+            return Transient(f"the endpoint cannot be reached ({type(nowhere).__name__})", unreachable=True)
+        return TeacherError(
+            f"No teacher can be reached at {where}: {nowhere}; start the server there or correct OPENAI_BASE_URL."
+        )
+    if isinstance(error, APITimeoutError) and broken is None:
+        return Transient("no reply within the time limit", charged=True)
+    return Transient(f"the connection broke off ({type(broken or causes[-1]).__name__})", charged=True)
 
 
 def _status(error: APIStatusError, where: str, message: str) -> Exception:
@@ -64,18 +79,26 @@ def _status(error: APIStatusError, where: str, message: str) -> Exception:
             f"{where} has no credit left ({said}): raise the account's limit, then run again; nothing recorded is lost."
         )
     if status in (408, 409, 429) or status >= 500:
-        return Transient(said, retry_after=_retry_after(error))
+        return Transient(said, retry_after=_retry_after(error), throttled=status == 429)
+    if error.code == "context_length_exceeded" or "context length" in message:
+        return Unusable(f"the row is too long for the model ({said}).", again=False)
     # A parameter other than the messages is the same in every call: one row refused for it means that all will be.
-    if error.param and not str(error.param).startswith("messages"):
-        return TeacherError(
-            f"{where} does not accept the parameter {error.param} ({said}): use a model with structured outputs."
-        )
+    named = str(error.param or "")
+    about = [name for name, mention in NEGOTIABLE.items() if name == named or mention.search(message)]
+    stop = TeacherError(
+        f"{where} does not accept the parameter {named or ' or '.join(about)} ({said}): use another model or endpoint."
+    )
+    if about:
+        return Refused(about, stop)
+    if named and not named.startswith("messages"):
+        return stop
     return Unusable(said, again=False)
 
 
 def _said(error: APIStatusError) -> str:
+    """The endpoint's own words: OpenAI's error object, FastAPI's `detail`, or whatever else the body holds."""
     body = error.body
-    text = body.get("message") if isinstance(body, dict) else body
+    text = (body.get("message") or json.dumps(body.get("detail", body))) if isinstance(body, dict) else body
     return " ".join(str(text or error.response.reason_phrase).split())[:300]
 
 

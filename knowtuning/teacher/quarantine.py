@@ -9,18 +9,25 @@ from pathlib import Path
 from knowtuning.artifacts import read_jsonl, write_jsonl
 
 
-def settle(path: Path, task: str, decided: Iterable[str], failures: list[dict]) -> None:
-    """Take the `decided` ids of `task` off the list in `path`, then put those that failed now back on it.
+def listed(path: Path, task: str) -> set[str]:
+    """The ids of `task` that are on the list now."""
+    return {row["id"] for row in read_jsonl(path) if row.get("task") == task} if Path(path).exists() else set()
 
-    `failures`: records `{"id", "task", "reason", "raw", "attempts"}`. Lines of other tasks and ids stay as they are;
-    the file is replaced whole, under a lock beside it, so that two stages may settle at once.
+
+def settle(path: Path, task: str, healed: Iterable[str], failures: list[dict]) -> None:
+    """Take the `healed` ids of `task` off the list in `path`, and put those that failed now on it.
+
+    `failures`: records `{"id", "task", "reason", "raw", "attempts"}` in the rows' order. Lines of other tasks and ids
+    stay as they are; the file is sorted by task and replaced whole, under a lock beside it, so that two stages may
+    settle at once.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    gone = set(decided)
+    gone = {*healed, *(row["id"] for row in failures)}
     with open(path.with_name(f".{path.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = read_jsonl(path) if path.exists() else []
         after = [row for row in before if row.get("task") != task or row.get("id") not in gone] + failures
+        after.sort(key=lambda row: str(row.get("task")))
         if after != before:
             write_jsonl(path, after)

@@ -3,7 +3,7 @@
     python -m knowtuning.teacher.server --model lab-oracle --settings lab
 
 prints `http://127.0.0.1:PORT/v1` once it is ready and ends when its standard input closes, so that it cannot outlive
-the run that started it, however that run dies.
+the run that started it, however that run dies. Its options make it any other endpoint: see `--help`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,30 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from knowtuning.artifacts import ROOT
-from knowtuning.teacher.app import Faults, Model, build_app
 from knowtuning.teacher.errors import TeacherError
+from knowtuning.teacher.serving.app import build_app
+from knowtuning.teacher.serving.completion import Model
+from knowtuning.teacher.serving.options import ServerOptions, add_arguments, from_arguments, to_arguments
 
 if TYPE_CHECKING:
     from knowtuning.teacher.client import Teacher
 
 LOCAL_MODELS = ("lab-oracle", "english-rules")
 READY_WITHIN = 30.0  # seconds
-LOCAL_PATIENCE = {"max_retries": 3, "backoff": 0.05}  # nobody else is served here: what fails twice will fail again
+_DEFAULTS = ServerOptions()
+LOCAL_PATIENCE = {"max_retries": 3, "backoff": 0.05, "poll": 0.2}  # nobody else is served here: what fails twice will fail again
+
+
+def is_local(model: str) -> bool:
+    """Whether a model is one of those served on this machine."""
+    return model in LOCAL_MODELS
 
 
 def load_model(name: str, settings: str = "lab") -> Model:
@@ -65,19 +74,15 @@ async def start(app: web.Application, port: int = 0) -> tuple[web.AppRunner, str
 
 
 def run_server(
-    models: str | Mapping[str, Model],
-    settings: str = "lab",
-    port: int = 0,
-    delay: float = 0.0,
-    faults: Faults | None = None,
+    models: str | Mapping[str, Model], settings: str = "lab", port: int = 0, options: ServerOptions = _DEFAULTS
 ) -> None:
     """Serve a local model, or functions by name, until standard input closes or the process is told to stop.
 
-    Prints the base URL once it is ready, and nothing else. `delay` and `faults`: see `build_app`.
+    Prints the base URL once it is ready, and nothing else.
     """
     if isinstance(models, str):
         models = {models: load_model(models, settings)}
-    asyncio.run(_serve(build_app(models, faults, delay), port))
+    asyncio.run(_serve(build_app(models, options), port))
 
 
 async def _serve(app: web.Application, port: int) -> None:
@@ -100,13 +105,16 @@ def _wait_for_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event)
 
 
 @contextmanager
-def local_server(model: str, settings: str = "lab", delay: float = 0.0) -> Iterator[str]:
+def local_server(
+    model: str, settings: str = "lab", delay: float = 0.0, options: ServerOptions = _DEFAULTS
+) -> Iterator[str]:
     """Run a local model's server as a child process; yields its base URL and stops it at the end.
 
+    `delay`, where it is given, takes the place of the one in `options`.
     Raises `TeacherError` with the child's own words when it does not start, or when it died and left calls unanswered.
     """
     command = [sys.executable, "-m", "knowtuning.teacher.server", "--model", model]
-    command += ["--settings", settings, "--delay", str(delay)]
+    command += ["--settings", settings, *to_arguments(replace(options, delay=delay) if delay else options)]
     environment = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -171,7 +179,7 @@ def open_teacher(
     directory = Path(directory)
     files = {"cache_path": directory / "cache.jsonl", "quarantine_path": directory / "quarantine.jsonl"}
     with ExitStack() as stack:
-        if model in LOCAL_MODELS and not os.environ.get("OPENAI_BASE_URL"):
+        if is_local(model) and not os.environ.get("OPENAI_BASE_URL"):
             address = {"base_url": stack.enter_context(local_server(model, settings)), "api_key": "local"}
             options = address | LOCAL_PATIENCE | options
         yield stack.enter_context(Teacher(model, **files, concurrency=concurrency, **options))
@@ -183,9 +191,13 @@ def main() -> None:
     parser.add_argument("--model", choices=LOCAL_MODELS, required=True)
     parser.add_argument("--settings", default="lab", help="the lab that lab-oracle knows: lab or smoke")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds before each reply")
+    add_arguments(parser)
     chosen = parser.parse_args()
-    run_server(chosen.model, chosen.settings, chosen.port, chosen.delay)
+    try:
+        options = from_arguments(chosen)
+    except ValueError as error:
+        parser.error(str(error))
+    run_server(chosen.model, chosen.settings, chosen.port, options)
 
 
 if __name__ == "__main__":

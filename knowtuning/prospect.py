@@ -1,0 +1,129 @@
+"""Before a run pays for anything: a look at what the teacher makes of a few rows, and what all of them will cost."""
+
+from __future__ import annotations
+
+import textwrap
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from knowtuning.artifacts import DataError, runs_folder, shown
+from knowtuning.data import sources
+from knowtuning.data.splits import split
+from knowtuning.knowledge.estimate import Estimate, Range, estimate
+from knowtuning.knowledge.stages import Trail, run_stages
+from knowtuning.lab import annotators
+from knowtuning.profiles import Profile, get_profile
+from knowtuning.teacher.prices import Price, load_price
+from knowtuning.teacher.server import open_teacher
+
+WIDTH = 80
+
+
+def training_rows(profile: Profile, data: str, rows: int, seed: int = 0) -> list[dict]:
+    """The QA rows that the teacher will be asked about: those that notebook 01 leaves for training."""
+    if profile.lab:
+        return annotators.annotate(profile.lab, seed).train
+    if not data:
+        raise DataError(f"profile {profile.name} needs real text: give --data FILE.")
+    return split(sources.load(data)[: rows or None], profile.valid_rows, profile.test_rows, seed).train
+
+
+def preview(
+    profile: str, data: str = "", rows: int = 0, teacher: str = "", count: int = 5, seed: int = 0
+) -> list[Trail]:
+    """Send `count` real rows through extract, rewrite, revise and rephrase, and print each with what came out.
+
+    The calls are real and stay on record: the run does not pay for them again.
+    """
+    known = get_profile(profile)
+    chosen = training_rows(known, data, rows, seed)[:count]
+    model = teacher or known.teacher
+    with open_teacher(model, runs_folder() / profile / "teacher", settings=known.base) as asked:
+        trails = run_stages(asked, chosen, seed=seed)
+    for number, trail in enumerate(trails, start=1):
+        print(f"── {number} of {len(trails)} · {trail.row['id']} " + "─" * 20)
+        _print_trail(trail)
+    failed = sum(reply is None for trail in trails for reply in trail.replies.values())
+    print(f"{failed} of {sum(len(trail.replies) for trail in trails)} requests failed (model {model}).")
+    if failed:
+        print(f"Reasons and raw replies: {shown(runs_folder() / profile / 'teacher' / 'quarantine.jsonl')}")
+    return trails
+
+
+def _print_trail(trail: Trail) -> None:
+    _say("question", trail.row["question"])
+    _say("answer", trail.row["answer"])
+    extracted, rewritten, revised, rephrased = (trail.replies[n] for n in ("extract", "rewrite", "revise", "rephrase"))
+    facts, false = (extracted or {}).get("facts", []), (revised or {}).get("facts", [])
+    for place, fact in enumerate(facts):
+        _say(f"fact {place + 1}", fact)
+        _say("  false", false[place] if place < len(false) else "(failed)")
+    for label, reply, key in (
+        ("new question", rewritten, "question"),
+        ("new answer", rewritten, "answer"),
+        ("rephrased", rephrased, "answer"),
+    ):
+        _say(label, reply[key] if reply else "(failed)")
+
+
+def _say(label: str, text: str) -> None:
+    indent = " " * 14
+    lines = [line for part in text.splitlines() or [""] for line in textwrap.wrap(part, WIDTH - len(indent)) or [""]]
+    print(f"{label:<14}" + f"\n{indent}".join(lines))
+
+
+def print_estimate(
+    profile: str,
+    data: str = "",
+    rows: int = 0,
+    teacher: str = "",
+    sample: int = 60,
+    price: Price | None = None,
+    batch: bool = False,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate calls, tokens and dollars of a walk's teacher stages and print them, stage by stage."""
+    known = get_profile(profile)
+    model = teacher or known.teacher
+    price = price or load_price(model)
+    chosen = training_rows(known, data, rows, seed)
+    with open_teacher(model, runs_folder() / profile / "teacher", settings=known.base) as asked:
+        result = estimate(asked, chosen, sample, seed=seed, price=price, batch=batch)
+    table = Table("stage", box=box.SIMPLE)
+    columns = [("calls", "calls"), ("tokens in", "prompt_tokens"), ("tokens out", "completion_tokens")]
+    columns += [("dollars", "dollars")] if price else []
+    for heading, _ in columns:
+        table.add_column(heading, justify="right")
+    for name, counts in result.stages.items():
+        table.add_row(
+            name, *(_shown(counts[key], key == "dollars") for _, key in columns), end_section=name == "rephrase"
+        )
+    print(f"{model}: {result.rows} training rows, {result.sample} of them asked; expected and 95 % interval")
+    Console(width=WIDTH).print(table)
+    if price is None:
+        print(
+            f"No price of {model} is known: add it to data/prices.yaml, or give --price IN,OUT (dollars per million)."
+        )
+    else:
+        half = f", batch calls at {price.batch:g} of it" if batch else ""
+        print(f"Price: ${price.input:g} in, ${price.output:g} out per million tokens ({price.date}){half}.")
+    print("What was asked for this is on record and is not paid again.")
+    return result
+
+
+def _shown(values: Range, dollars: bool) -> str:
+    write = _dollars if dollars else _count
+    low, high = write(values.low), write(values.high)
+    return write(values.expected) if low == high else f"{write(values.expected)}\n{low} to {high}"
+
+
+def _dollars(value: float) -> str:
+    return f"{value:,.2f}" if value >= 1 else f"{value:.4f}"
+
+
+def _count(value: float) -> str:
+    if value < 10_000:
+        return f"{value:,.0f}"
+    return f"{value / 1e3:,.0f} k" if value < 1e6 else f"{value / 1e6:,.2f} M"
