@@ -11,7 +11,13 @@ RUNS = os.environ.get("KNOWTUNING_RUNS", "runs")
 PROFILE = get_profile(config.get("profile", "lab"))
 SEEDS = str(config.get("seeds", 0)).split(",")
 WANTED = str(config.get("arms", "sft,ka,knowtuning")).split(",")
-DATA, ROWS = config.get("data", ""), config.get("rows", 0)
+DATA, COPY, ROWS = config.get("data", ""), config.get("copy", ""), config.get("rows", 0)
+# the teacher, where it is not the profile's: its model, the cap on dollars, the Batch API
+ASKING = "".join(
+    f" {name}={config[name]}" for name in ("model", "max_cost", "batch") if config.get(name) not in (None, "", 0, "False")
+)
+# KA and KC files of the user's in place of ours
+GIVEN = {name: config.get(name, "") for name in ("ka", "kc")}
 if unknown := set(WANTED) - set(ARMS):
     raise ValueError(f"arms {sorted(unknown)} are unknown; use some of {', '.join(ARMS)}.")
 
@@ -31,6 +37,10 @@ def notebook(name):
         "code": code_hash(NOTEBOOKS / f"{name}.ipynb"),
         "settings": lambda wildcards: repr(get_profile(wildcards.profile)),
     }
+
+
+def given_file(name):
+    return f" given={GIVEN[name]}" if GIVEN[name] else ""
 
 
 def adapter(arm):
@@ -72,15 +82,18 @@ rule base_model:
 
 rule questions_and_answers:
     input:
-        [DATA] if DATA else [],
+        [path for path in (DATA, COPY) if os.path.exists(path)],
     output:
         train=f"{RUN}/data/train.jsonl",
         valid=f"{RUN}/data/valid.jsonl",
         test=f"{RUN}/data/test.jsonl",
+        card=f"{RUN}/data/card.json",
+        readme=f"{RUN}/data/README.md",
         notebook=f"{NOTEBOOK}/01_questions_and_answers.ipynb",
     params:
         **notebook("01_questions_and_answers"),
-        given="profile={profile} seed={seed}" + (f" data={DATA} rows={ROWS}" if DATA else ""),
+        given="profile={profile} seed={seed}" + (f" data={DATA} rows={ROWS}" if DATA else "")
+        + (f" copy={COPY}" if COPY else ""),
     shell:
         EXECUTE
 
@@ -108,7 +121,7 @@ rule extraction:
         notebook=f"{NOTEBOOK}/03_extraction.ipynb",
     params:
         **notebook("03_extraction"),
-        given="profile={profile} seed={seed}",
+        given="profile={profile} seed={seed}" + ASKING,
     shell:
         EXECUTE
 
@@ -132,14 +145,14 @@ rule difficult_knowledge:
 rule rewriting:
     input:
         rules.questions_and_answers.output.train,
-        rules.difficult_knowledge.output.difficulty,
+        [GIVEN["ka"]] if GIVEN["ka"] else rules.difficult_knowledge.output.difficulty,
     output:
         ka=f"{RUN}/ka.json",
         provenance=f"{RUN}/ka.provenance.jsonl",
         notebook=f"{NOTEBOOK}/05_rewriting.ipynb",
     params:
         **notebook("05_rewriting"),
-        given="profile={profile} seed={seed}",
+        given="profile={profile} seed={seed}" + ASKING + given_file("ka"),
     shell:
         EXECUTE
 
@@ -147,14 +160,14 @@ rule rewriting:
 rule disturbance:
     input:
         rules.questions_and_answers.output.train,
-        rules.extraction.output.facts,
+        [GIVEN["kc"]] if GIVEN["kc"] else rules.extraction.output.facts,
     output:
         kc=f"{RUN}/kc.json",
         provenance=f"{RUN}/kc.provenance.jsonl",
         notebook=f"{NOTEBOOK}/06_disturbance.ipynb",
     params:
         **notebook("06_disturbance"),
-        given="profile={profile} seed={seed}",
+        given="profile={profile} seed={seed}" + ASKING + given_file("kc"),
     shell:
         EXECUTE
 
@@ -217,9 +230,11 @@ def everything():
     if WANTED != ["base"]:
         made += [rules.vanilla_sft]
     if "ka" in starts.union(WANTED):
-        made += [rules.extraction, rules.difficult_knowledge, rules.rewriting, rules.knowledge_augmentation]
+        made += [] if GIVEN["ka"] else [rules.extraction, rules.difficult_knowledge]
+        made += [rules.rewriting, rules.knowledge_augmentation]
     if starts:
-        made += [rules.extraction, rules.disturbance]
+        made += [] if GIVEN["kc"] else [rules.extraction]
+        made += [rules.disturbance]
     files = [expand(rule.output, profile=PROFILE.name, seed=SEEDS) for rule in made]
     trained = [arm for arm in WANTED if ARMS[arm].start]
     files += [expand(rules.knowledge_comparison.output, profile=PROFILE.name, seed=SEEDS, arm=trained)]

@@ -14,7 +14,7 @@ from knowtuning.teacher.errors import TeacherError
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; an error that the user can mend is one sentence on stderr and exit code 1."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser("serve" in (sys.argv[1:2] if argv is None else argv)).parse_args(argv)
     try:
         return arguments.run(arguments) or 0
     except (DataError, NotebookError, TeacherError, ValueError) as error:
@@ -33,7 +33,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _preview(arguments: argparse.Namespace) -> None:
     from knowtuning.prospect import preview
 
-    preview(arguments.profile, _data(arguments), arguments.rows, arguments.teacher, arguments.count)
+    preview(arguments.profile, *_data(arguments), arguments.rows, arguments.teacher, arguments.count)
 
 
 def _estimate(arguments: argparse.Namespace) -> None:
@@ -43,7 +43,7 @@ def _estimate(arguments: argparse.Namespace) -> None:
     price = parse_price(arguments.price) if arguments.price else None
     print_estimate(
         arguments.profile,
-        _data(arguments),
+        *_data(arguments),
         arguments.rows,
         arguments.teacher,
         arguments.sample,
@@ -62,12 +62,14 @@ def _walk(arguments: argparse.Namespace) -> int:
         raise DataError(f"arm {unknown[0]!r} is unknown; use some of {', '.join(ARMS)}.")
     if wrong := [seed for seed in seeds if not seed.isdigit()]:
         raise DataError(f"seed {wrong[0]!r} is not a whole number; write --seeds 0,1,2.")
-    if profile.lab is None and not _data(arguments):
+    data, copy = _data(arguments)
+    if profile.lab is None and not data:
         raise DataError(f"profile {profile.name} needs real text: give --data FILE.")
     given = {
-        "data": _data(arguments),
+        "data": data,
+        "copy": copy,
         "rows": arguments.rows,
-        "teacher": arguments.teacher,
+        "model": arguments.teacher,
         "max_cost": arguments.max_cost,
         "batch": arguments.batch,
         "ka": _file(arguments.ka, "ka"),
@@ -122,8 +124,12 @@ def _serve(arguments: argparse.Namespace) -> None:
     run_server(arguments.model, settings=arguments.settings, port=arguments.port, options=from_arguments(arguments))
 
 
-def _data(arguments: argparse.Namespace) -> str:
-    return _file(arguments.data, "data")
+def _data(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The data set to read, by name or as an absolute path, and the local copy of a named one."""
+    from knowtuning.data.registry import registry
+
+    copy = _file(arguments.copy, "copy")
+    return (arguments.data if arguments.data in registry() else _file(arguments.data, "data")), copy
 
 
 def _file(name: str, option: str) -> str:
@@ -133,14 +139,15 @@ def _file(name: str, option: str) -> str:
     return str(Path(name).resolve()) if name else ""
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(serving: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="knowtuning", description="KnowTuning as executable notebooks.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument("--profile", default="lab", help="sizes and machinery (default: lab)")
-    data.add_argument("--data", default="", help="file of questions and answers, for a profile of real text")
-    data.add_argument("--rows", type=int, default=0, help="use the first ROWS rows of the file (default: all)")
+    data.add_argument("--data", default="", help="for real text: dolly, medquad, lima, nq, eli5, or a file of your own")
+    data.add_argument("--copy", default="", help="local copy of a named data set, in place of the download")
+    data.add_argument("--rows", type=int, default=0, help="use the first ROWS rows (default: all)")
     data.add_argument("--teacher", default="", help="model to ask (default: the profile's)")
 
     doctor = commands.add_parser("doctor", help="say whether endpoint, machine and packages suffice for a profile")
@@ -201,15 +208,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--model", default="english-rules", help="lab-oracle or english-rules")
     serve.add_argument("--settings", default="lab", help="the lab that the oracle knows: lab or smoke")
     serve.add_argument("--port", type=int, default=8000)
-    _server_options(serve)
+    if serving:  # its options come with the server, which takes half a second to import
+        from knowtuning.teacher.serving.options import add_arguments
+
+        add_arguments(serve)
     serve.set_defaults(run=_serve)
     return parser
-
-
-def _server_options(parser: argparse.ArgumentParser) -> None:
-    from knowtuning.teacher.serving.options import add_arguments
-
-    add_arguments(parser)
 
 
 if __name__ == "__main__":

@@ -75,21 +75,30 @@ _lab = Profile(
     base="lab",
     teacher="lab-oracle",
 )
+_smoke = replace(
+    _lab,
+    name="smoke",
+    about="the lab at its smallest: does every notebook run? Its scores mean nothing",
+    lab=SMOKE,
+    base="smoke",
+    val_size=8,
+    sft_epochs=2,
+    max_new_tokens=80,
+)
+
+
+def _with_errors(profile: Profile, percent: int) -> Profile:
+    """The same lab and base, with a teacher that gets `percent` of the facts wrong."""
+    name, teacher = f"{profile.name}-errors-{percent}", f"{profile.teacher}-errors-{percent}"
+    about = f"as {profile.name}, with a teacher that gets {percent} % of the facts wrong in every task"
+    return replace(profile, name=name, teacher=teacher, about=about)
+
 
 PROFILES = {
     profile.name: profile
     for profile in (
         _lab,
-        replace(
-            _lab,
-            name="smoke",
-            about="the lab at its smallest: does every notebook run? Its scores mean nothing",
-            lab=SMOKE,
-            base="smoke",
-            val_size=8,
-            sft_epochs=2,
-            max_new_tokens=80,
-        ),
+        _smoke,
         Profile(
             name="dolly-offline",
             about="real questions and answers through every stage without a key; its scores mean nothing",
@@ -102,6 +111,9 @@ PROFILES = {
             sft_epochs=1,
             max_new_tokens=200,
         ),
+        _with_errors(_lab, 10),
+        _with_errors(_lab, 30),
+        _with_errors(_smoke, 30),
     )
 }
 

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from knowtuning.artifacts import DataError, runs_folder, shown
 from knowtuning.data import sources
-from knowtuning.data.splits import split
 from knowtuning.knowledge.estimate import Estimate, Range, estimate
 from knowtuning.knowledge.stages import Trail, run_stages
 from knowtuning.lab import annotators
@@ -21,24 +20,24 @@ from knowtuning.teacher.server import open_teacher
 WIDTH = 80
 
 
-def training_rows(profile: Profile, data: str, rows: int, seed: int = 0) -> list[dict]:
+def training_rows(profile: Profile, data: str, copy: str, rows: int, seed: int = 0) -> list[dict]:
     """The QA rows that the teacher will be asked about: those that notebook 01 leaves for training."""
     if profile.lab:
         return annotators.annotate(profile.lab, seed).train
     if not data:
         raise DataError(f"profile {profile.name} needs real text: give --data FILE.")
-    return split(sources.load(data)[: rows or None], profile.valid_rows, profile.test_rows, seed).train
+    return sources.draw(data, copy, rows, profile.valid_rows, profile.test_rows, seed)[0].train
 
 
 def preview(
-    profile: str, data: str = "", rows: int = 0, teacher: str = "", count: int = 5, seed: int = 0
+    profile: str, data: str = "", copy: str = "", rows: int = 0, teacher: str = "", count: int = 5, seed: int = 0
 ) -> list[Trail]:
     """Send `count` real rows through extract, rewrite, revise and rephrase, and print each with what came out.
 
     The calls are real and stay on record: the run does not pay for them again.
     """
     known = get_profile(profile)
-    chosen = training_rows(known, data, rows, seed)[:count]
+    chosen = training_rows(known, data, copy, rows, seed)[:count]
     model = teacher or known.teacher
     with open_teacher(model, runs_folder() / profile / "teacher", settings=known.base) as asked:
         trails = run_stages(asked, chosen, seed=seed)
@@ -77,6 +76,7 @@ def _say(label: str, text: str) -> None:
 def print_estimate(
     profile: str,
     data: str = "",
+    copy: str = "",
     rows: int = 0,
     teacher: str = "",
     sample: int = 60,
@@ -88,7 +88,7 @@ def print_estimate(
     known = get_profile(profile)
     model = teacher or known.teacher
     price = price or load_price(model)
-    chosen = training_rows(known, data, rows, seed)
+    chosen = training_rows(known, data, copy, rows, seed)
     with open_teacher(model, runs_folder() / profile / "teacher", settings=known.base) as asked:
         result = estimate(asked, chosen, sample, seed=seed, price=price, batch=batch)
     table = Table("stage", box=box.SIMPLE)

@@ -19,7 +19,6 @@ from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
 from knowtuning.execute import NOTEBOOKS
 from knowtuning.teacher.cache import Cache
 
-
 GRACE = 90.0  # seconds: more than a call of the teacher may take
 TEACHER_RULES = ("extraction", "rewriting", "disturbance")
 
@@ -48,12 +47,12 @@ def walk(profile: str, seeds: str, arms: str, cores: int, options: dict[str, str
                 cache.forgive()
         # the children inherit the lock, so that it lasts as long as any of them and goes with the last
         child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, pass_fds=[lock.fileno()])
-        # Ctrl-C reaches the children by itself; a plain kill does not, and would leave them behind with the lock
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, _terminated)
         try:
             _follow(child, log, folder)
-        except KeyboardInterrupt:
-            _end(child)
+        except KeyboardInterrupt as reason:
+            # Ctrl-C reaches the children by itself; a plain kill does not, and would leave them behind with the lock
+            _end(child, signal.SIGINT if reason.args else None)
             print("\nStopped. The same command goes on from here; no teacher call is repeated.")
             return 130
     if child.returncode:
@@ -63,12 +62,16 @@ def walk(profile: str, seeds: str, arms: str, cores: int, options: dict[str, str
     return child.returncode
 
 
-def _end(child: subprocess.Popen) -> None:
-    """Interrupt Snakemake and the notebooks under it, and wait: paid calls under way are still recorded."""
+def _terminated(number: int, frame: object) -> None:
+    raise KeyboardInterrupt("terminated")
+
+
+def _end(child: subprocess.Popen, send: signal.Signals | None) -> None:
+    """Wait for Snakemake and the notebooks under it to end, so that paid calls under way are still recorded."""
     family = [child, *psutil.Process(child.pid).children(recursive=True)] if child.poll() is None else []
-    for process in family:
+    for process in family if send else []:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(send)
     try:
         child.wait(timeout=GRACE)
     except subprocess.TimeoutExpired:

@@ -12,7 +12,7 @@ from knowtuning.cli import main
         (["--arms", "sft,magic"], "arm 'magic' is unknown"),
         (["--seeds", "0,one"], "seed 'one' is not a whole number"),
         (["--profile", "dolly-offline"], "needs real text"),
-        (["--profile", "dolly-offline", "--data", "nowhere.json"], "nowhere.json is not a file"),
+        (["--profile", "dolly-offline", "--data", "nowhere.json"], "there is no such file"),
     ],
 )
 def test_a_walk_that_cannot_work_is_refused(options, sentence, capsys):

@@ -20,7 +20,7 @@ PARTS = {
         qa("t2", "What is rust?", LONG),
         qa("t3", "Why <b>so</b> | red?\n", "a b c"),
     ],
-    "test": [qa("x1", "what is  rust?", "Iron oxide."), qa("x2", "What now is rust?", f"{LONG} at last")],
+    "test": [qa("x1", "what is  rust?", "Iron oxide – é."), qa("x2", "What now is rust?", f"{LONG} at last")],
 }
 ORIGIN = {
     "name": "toy",

@@ -104,11 +104,25 @@ def test_a_local_copy_of_a_named_source_is_told_from_the_readers_own_file(tmp_pa
     path = write(tmp_path / "dolly_train.json", [{"instruction": "A?", "input": "", "output": "B."}])
     named, own = read_source("dolly", path), read_source(path)
     assert named.rows == own.rows == load(path)
-    assert named.removed == own.removed == {}
+    assert (named.removed, own.removed) == ({"without a question or an answer": 0}, {})
     assert (named.origin["name"], named.origin["licence"]) == ("dolly", "cc-by-sa-3.0")
     assert "revision" not in named.origin, "nobody knows the commit of a local copy"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert own.origin == {"name": "dolly_train", "files": {"dolly_train.json": digest}}
+
+
+def test_a_gap_in_a_published_file_is_counted_and_in_the_readers_own_refused(tmp_path):
+    lines = [
+        '{"question": "A?", "answer": null}',
+        '{"question": " ", "answer": "B."}',
+        '{"question": "C?", "answer": "D."}',
+    ]
+    path = write(tmp_path / "eli5.jsonl", "\n".join(lines))
+    loaded = read_source("eli5", path)
+    assert [row["id"] for row in loaded.rows] == ["eli5-00003"]
+    assert loaded.removed == {"without a question or an answer": 2}
+    with pytest.raises(DataError, match="row 1: field 'answer' is null"):
+        read_source(path)
 
 
 def raw_dolly(category, answer, context=""):

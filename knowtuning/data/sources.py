@@ -7,10 +7,10 @@ from pathlib import Path
 
 from knowtuning.artifacts import DataError, sha256
 from knowtuning.data import dolly, hub, lima, medquad
-from knowtuning.data.duplicates import duplicates, leaks  # noqa: F401
 from knowtuning.data.files import TABLES, read_objects
 from knowtuning.data.records import Row, check_rows, text_of
 from knowtuning.data.registry import registry
+from knowtuning.data.splits import Splits, split
 
 # Columns of the alpaca form that would change the prompt; no stage here knows what to do with them.
 UNREAD = ("history", "system")
@@ -36,6 +36,20 @@ def load(source: str | Path, path: str | Path | None = None) -> list[Row]:
     return read_source(source, path).rows
 
 
+def draw(source: str, copy: str, rows: int, valid: int, test: int, seed: int) -> tuple[Splits, dict, dict[str, int]]:
+    """Read a source and draw its splits: the splits, the origin and what was left out by reason, for the data card.
+
+    A named source gives as many training rows as the paper took of it, a file all that are left; `rows` above 0 uses
+    only the first rows of either.
+    """
+    loaded = read_source(source, copy or None)
+    named = registry().get(source)
+    train = named.sizes["train"] if named and not rows else None
+    splits = split(loaded.rows[: rows or None], valid, test, seed, train)
+    left = len(loaded.rows) - sum(len(part) for part in splits)
+    return splits, loaded.origin, loaded.removed | ({"not drawn": left} if left else {})
+
+
 def read_source(source: str | Path, path: str | Path | None = None) -> Loaded:
     """Read questions and answers into checked QA rows, in the order of the source; what is left out is counted.
 
@@ -44,7 +58,8 @@ def read_source(source: str | Path, path: str | Path | None = None) -> Loaded:
             the path of a file, of which the columns decide how it is read:
             * `.json`, `.jsonl`, `.csv` or `.parquet` with `question` and `answer` (also `query` and `answer`), `id`
               and `source` if it likes, or with the alpaca columns `instruction`, `input`, `output`; a non-empty
-              `input` follows the instruction on a new line, as in LLaMA-Factory. No row is left out.
+              `input` follows the instruction on a new line, as in LLaMA-Factory. An empty question or answer stops
+              the load, or is counted and left out where the source is a named one.
             * Dolly's own columns, LIMA's conversations, a table of MedQuAD: with the selection of `data/dolly.py`,
               `data/lima.py`, `data/medquad.py`.
             * `.xml`, `.zip`, `.tar.xz` or a folder: MedQuAD's documents.
@@ -75,13 +90,13 @@ def read_source(source: str | Path, path: str | Path | None = None) -> Loaded:
         origin |= {"repository": entry.repo, "revision": commit}
     rows, removed = [], {}
     for file in files:
-        more, left_out = _read(file)
+        more, left_out = _read(file, named=True)
         rows += more
         removed = {reason: removed.get(reason, 0) + count for reason, count in left_out.items()}
     return Loaded(check_rows(rows, files[0]), removed, origin | {"files": _hashes(files)})
 
 
-def _read(path: Path) -> tuple[list[Row], dict[str, int]]:
+def _read(path: Path, named: bool = False) -> tuple[list[Row], dict[str, int]]:
     if path.suffix not in TABLES and medquad.is_xml(path):
         rows, removed = medquad.read_xml(path)
         return check_rows(rows, path), removed
@@ -90,7 +105,15 @@ def _read(path: Path) -> tuple[list[Row], dict[str, int]]:
         if published(raw[0]):
             rows, removed = select(raw, path)
             return check_rows(rows, path), removed
-    return check_rows([_qa_row(row, path, number) for number, row in enumerate(raw, start=1)], path), {}
+    # a reader can fill a gap in a file of their own, but not one in a file that others published
+    kept = [(number, row) for number, row in enumerate(raw, start=1) if not (named and _has_gap(row))]
+    removed = {"without a question or an answer": len(raw) - len(kept)} if named else {}
+    return check_rows([_qa_row(row, path, number) for number, row in kept], path), removed
+
+
+def _has_gap(raw: dict) -> bool:
+    texts = (raw[field] for field in ("question", "query", "answer", "output") if field in raw)
+    return any(text is None or (isinstance(text, str) and not text.strip()) for text in texts)
 
 
 def _hashes(files: list[Path]) -> dict[str, str]:

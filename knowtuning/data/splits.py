@@ -29,15 +29,13 @@ def split(rows: list[Row], valid: int, test: int, seed: int, train: int | None =
         test: number of test rows, exactly.
         seed: seeds `numpy.random.default_rng`; the same seed gives the same split everywhere, and the same held-out
             rows whatever `train` is.
-        train: number of training rows, exactly; None takes all that are not held out.
+        train: number of training rows at most; None takes all that are not held out.
 
     Raises:
         ValueError: the sizes leave no row for training, or repeated questions make them unreachable.
     """
-    wanted = valid + test + (1 if train is None else train)
-    if min(valid, test) < 0 or wanted > len(rows) or train == 0:
-        left = "no training row" if train is None else f"fewer than train={train} training rows"
-        raise ValueError(f"valid={valid} and test={test} leave {left} of {len(rows)}; make them smaller.")
+    if min(valid, test) < 0 or valid + test >= len(rows):
+        raise ValueError(f"valid={valid} and test={test} leave no training row of {len(rows)}; make them smaller.")
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault(same_question(row), []).append(index)
@@ -49,11 +47,10 @@ def split(rows: list[Row], valid: int, test: int, seed: int, train: int | None =
             if len(taken[name]) + len(members[position]) <= size:
                 taken[name] += members[position]
                 break
-    if any(len(taken[name]) != size for name, size in sizes.items() if (name, train) != ("train", None)):
-        asked = f"valid={valid} and test={test}" + ("" if train is None else f" beside train={train}")
+    if (len(taken["valid"]), len(taken["test"])) != (valid, test):
         raise ValueError(
-            f"{asked} cannot be drawn from {len(rows)} rows with {len(members)} different questions, "
-            "as repeated questions stay together; change a size by one or more."
+            f"valid={valid} and test={test} cannot be drawn from {len(rows)} rows with {len(members)} different "
+            "questions, as repeated questions stay together; change a size by one or more."
         )
     return Splits(*([rows[index] for index in sorted(taken[name])] for name in Splits._fields))
 

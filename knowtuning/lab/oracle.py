@@ -31,7 +31,7 @@ class Oracle:
         if task not in ("rewrite", "rephrase", "revise"):
             raise ValueError(f"the oracle knows no task {task!r}; use extract, rewrite, rephrase or revise.")
         statements = self._read(inputs["question"], inputs["facts"])
-        return getattr(self, f"_{task}")(statements, _chance(task, inputs))
+        return getattr(self, f"_{task}")(statements, seeded(task, inputs))
 
     def _extract(self, question: str, answer: str) -> dict:
         """One self-contained sentence per statement, wording and value as given; what cannot be read stays as it is."""
@@ -54,7 +54,7 @@ class Oracle:
 
         def wording(s: Statement) -> int:
             known = {"entity": s.entity, "relation": s.relation, "template": s.template}
-            return _chance("rephrase", known).choice(self._others(s.template, s.relation))
+            return seeded("rephrase", known).choice(self._others(s.template, s.relation))
 
         return {"answer": self._tell(statements, wording)}
 
@@ -107,7 +107,7 @@ class Oracle:
         return [v for v in self.world.relation[statement.relation].values if v not in (statement.value, true)]
 
 
-def _chance(task: str, inputs: dict) -> random.Random:
+def seeded(task: str, inputs: dict) -> random.Random:
     """Randomness that depends on nothing but the request."""
     text = json.dumps([task, inputs], ensure_ascii=False, sort_keys=True)
     return random.Random(int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big"))

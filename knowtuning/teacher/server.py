@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import select
 import signal
 import subprocess
@@ -35,14 +36,19 @@ if TYPE_CHECKING:
     from knowtuning.teacher.client import Teacher
 
 LOCAL_MODELS = ("lab-oracle", "english-rules")
+_WITH_ERRORS = re.compile(r"lab-oracle-errors-(\d{1,2}|100)")  # it errs in so many percent of the facts
 READY_WITHIN = 30.0  # seconds
 _DEFAULTS = ServerOptions()
-LOCAL_PATIENCE = {"max_retries": 3, "backoff": 0.05, "poll": 0.2}  # nobody else is served here: what fails twice will fail again
+LOCAL_PATIENCE = {
+    "max_retries": 3,
+    "backoff": 0.05,
+    "poll": 0.2,
+}  # nobody else is served here: what fails twice will fail again
 
 
 def is_local(model: str) -> bool:
-    """Whether a model is one of those served on this machine."""
-    return model in LOCAL_MODELS
+    """Whether a model is one of those served on this machine: `LOCAL_MODELS` and lab-oracle-errors-NN."""
+    return model in LOCAL_MODELS or _WITH_ERRORS.fullmatch(model) is not None
 
 
 def load_model(name: str, settings: str = "lab") -> Model:
@@ -50,19 +56,22 @@ def load_model(name: str, settings: str = "lab") -> Model:
 
     Each model's module is imported only when it is asked for.
     """
-    if name == "lab-oracle":
+    errors = _WITH_ERRORS.fullmatch(name)
+    if name == "lab-oracle" or errors:
+        from knowtuning.lab.noise import ErrorRates, NoisyOracle
         from knowtuning.lab.oracle import Oracle
         from knowtuning.lab.settings import SETTINGS
         from knowtuning.lab.world import World
 
         if settings not in SETTINGS:
             raise TeacherError(f"There is no lab called {settings!r}: use one of {', '.join(SETTINGS)}.")
-        return Oracle(World.load(SETTINGS[settings])).answer
+        world = World.load(SETTINGS[settings])
+        return (NoisyOracle(world, ErrorRates.equal(int(errors[1]) / 100)) if errors else Oracle(world)).answer
     if name == "english-rules":
         from knowtuning.lab.rules import answer
 
         return answer
-    raise TeacherError(f"There is no local model {name!r}: use one of {', '.join(LOCAL_MODELS)}.")
+    raise TeacherError(f"There is no local model {name!r}: use one of {', '.join(LOCAL_MODELS)}, lab-oracle-errors-NN.")
 
 
 async def start(app: web.Application, port: int = 0) -> tuple[web.AppRunner, str]:
@@ -188,7 +197,7 @@ def open_teacher(
 def main() -> None:
     """Serve one local model; the command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m knowtuning.teacher.server", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=LOCAL_MODELS, required=True)
+    parser.add_argument("--model", required=True, help=f"{', '.join(LOCAL_MODELS)} or lab-oracle-errors-NN")
     parser.add_argument("--settings", default="lab", help="the lab that lab-oracle knows: lab or smoke")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     add_arguments(parser)

@@ -1,0 +1,141 @@
+"""What a teacher's reply says, read in two ways: by the marks of a labelled answer, by the grammar of the lab's world.
+
+Both readers hold the gold facts of one answer and answer the same questions about a reply; facts go by their number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from knowtuning.evaluation.labels import Gold, Labelled, denies, find, holds, normal, states
+from knowtuning.lab.rules_sentences import sentences
+from knowtuning.lab.world import Statement, World
+
+FALSE = -1  # in place of the number of a fact: something is stated that is no gold fact
+Change = Literal["", "detail", "negation"]
+
+_PRONOUN = re.compile(r"\b(?:it|its|they|their|them|he|his|him|she|her|this|these|those|the former|the latter)\b")
+_EXPLETIVE = re.compile(r"\bit (?:is|was|has been|may be|can be|seems)(?: \w+){0,3} that\b")
+
+
+class Marked:
+    """Reads replies about a labelled answer by its marks."""
+
+    def __init__(self, labelled: Labelled) -> None:
+        self.id, self.domain = labelled.id, labelled.domain
+        self.question, self.answer = labelled.question, labelled.answer
+        self.gold = labelled.facts
+        self.facts = [fact.text for fact in labelled.facts]
+        self._twins = [self._has_twin(fact) for fact in self.gold]
+
+    def stated(self, statement: str) -> list[int]:
+        """The gold facts that one statement states by itself. What else it says cannot be seen."""
+        return [number for number, fact in enumerate(self.gold) if states(statement, fact)]
+
+    def stands_alone(self, statement: str) -> bool:
+        """Whether it names the subject of a gold fact, and no pronoun stands before that name."""
+        places = [place for fact in self.gold if (place := find(fact.marks[0], statement)) is not None]
+        plain = _EXPLETIVE.sub(lambda found: "-" * len(found[0]), normal(statement))
+        return bool(places) and not _PRONOUN.search(plain[: min(places)])
+
+    def told(self, text: str) -> list[set[int]]:
+        """The gold facts that each sentence of a text tells.
+
+        A sentence tells a fact when it holds the decisive marks with the fact's polarity and the text names the
+        subject, as pronouns stand for it; where another subject has the same said of it, the sentence must name it.
+        What no sentence tells is looked for in two neighbouring ones, and then told by both.
+        """
+        parts = [sentence.text for sentence in sentences(text)]
+        told: list[set[int]] = [set() for _ in parts]
+        for number, fact in enumerate(self.gold):
+            marks = fact.marks if self._twins[number] else fact.marks[1:]
+            if find(fact.marks[0], text) is None:
+                continue
+            where = {n for n, part in enumerate(parts) if holds(part, marks, fact.negative)}
+            if not where:
+                pairs = zip(parts, parts[1:], strict=False)
+                first = next((n for n, pair in enumerate(pairs) if holds("; ".join(pair), marks, fact.negative)), None)
+                where = set() if first is None else {first, first + 1}
+            for n in where:
+                told[n].add(number)
+        return told
+
+    def names_subject(self, number: int, statement: str) -> bool:
+        """Whether a statement names the subject of a gold fact."""
+        return find(self.gold[number].marks[0], statement) is not None
+
+    def is_true(self, number: int, statement: str) -> bool:
+        """Whether a revision still states the fact that it was made from."""
+        return states(statement, self.gold[number])
+
+    def change(self, number: int, revision: str) -> Change:
+        """What a revision changed: the polarity and no mark, or a decisive mark and not the polarity; else ""."""
+        fact = self.gold[number]
+        kept = all(find(mark, revision) is not None for mark in fact.marks)
+        same = denies(revision, fact.marks) == fact.negative
+        return "negation" if kept and not same else "detail" if same and not kept else ""
+
+    def gives_away(self, question: str, given: Sequence[int]) -> bool:
+        """Whether a question holds all marks of a given fact, which the original question did not."""
+        return any(
+            all(find(mark, question) is not None for mark in fact.marks)
+            and not all(find(mark, self.question) is not None for mark in fact.marks)
+            for fact in (self.gold[number] for number in given)
+        )
+
+    def _has_twin(self, fact: Gold) -> bool:
+        """Whether the same is said of another subject of this answer."""
+        return any(
+            holds(other.text, fact.marks[1:], fact.negative) and find(fact.marks[0], other.text) is None
+            for other in self.gold
+        )
+
+
+class Grammar:
+    """Reads replies about an answer of the lab by the grammar of its world. An unreadable sentence states nothing."""
+
+    domain = "lab"
+
+    def __init__(self, world: World, row: dict) -> None:
+        self.id, self.question, self.answer = row["id"], row["question"], row["answer"]
+        self.world, self.entity = world, world.find_entity(row["question"])
+        self.gold = [s for s in world.parse(row["answer"], self.entity) if s.relation]
+        self.facts = [world.sentence(s.entity, s.relation, s.value, s.template) for s in self.gold]
+        self._number = {(s.relation, s.value): number for number, s in enumerate(self.gold)}
+
+    def stated(self, statement: str) -> list[int]:
+        """The gold facts that one statement states by itself, FALSE for anything else that it says."""
+        return [self._of(said) for said in self.world.parse(statement, "") if said.relation]
+
+    def stands_alone(self, statement: str) -> bool:
+        """Whether it names the entity before any pronoun."""
+        return all(said.entity == self.entity for said in self.world.parse(statement, ""))
+
+    def told(self, text: str) -> list[set[int]]:
+        """The gold fact that each statement of a text tells, if any."""
+        return [{self._of(said)} - {FALSE} for said in self.world.parse(text, self.entity)]
+
+    def names_subject(self, number: int, statement: str) -> bool:
+        """Whether a statement names the entity."""
+        return self.world.find_entity(statement) == self.entity
+
+    def is_true(self, number: int, statement: str) -> bool:
+        """Whether a revision says anything true of the entity."""
+        return any(said.correct for said in self.world.parse(statement, self.entity))
+
+    def change(self, number: int, revision: str) -> Change:
+        """What a revision changed: the value, or the polarity (which the grammar has no sentence for); else ""."""
+        said = [said for said in self.world.parse(revision, self.entity) if said.relation]
+        if len(said) == 1 and said[0].relation == self.gold[number].relation:
+            return "detail" if said[0].value != self.gold[number].value else ""
+        value = (self.gold[number].value,)
+        return "negation" if find(value, revision) is not None and denies(revision, [value]) else ""
+
+    def gives_away(self, question: str, given: Sequence[int]) -> bool:
+        """Whether a question holds the value of a given fact."""
+        return any(find((self.gold[number].value,), question) is not None for number in given)
+
+    def _of(self, said: Statement) -> int:
+        return self._number.get((said.relation, said.value), FALSE) if said.entity == self.entity else FALSE

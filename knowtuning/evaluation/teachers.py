@@ -1,0 +1,293 @@
+"""How good is a teacher? Its replies on answers whose facts are known, counted task by task.
+
+Every number is hits / of, pooled over the answers, with a 95 % bootstrap interval over answers. What is in quarantine
+counts as missed (recall, facts kept, truly wrong) and is shown as failed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from knowtuning.evaluation.labels import Labelled, load_labels
+from knowtuning.evaluation.readers import FALSE, Grammar, Marked
+from knowtuning.evaluation.stats import ratio_interval
+from knowtuning.lab.rules_sentences import sentences
+from knowtuning.lab.world import World
+from knowtuning.progress import of_calls, progress
+from knowtuning.teacher.client import Teacher
+from knowtuning.teacher.prompts import EXTRACT, REPHRASE, REVISE, REWRITE, Task
+
+Reader = Marked | Grammar
+Counts = dict[tuple[str, str], tuple[int, int]]  # (task, measure) -> hits, of: of one answer
+Verdict = dict[str, str]  # id, task, given, reply, verdict
+
+# What is counted, of what; in the order in which tables show it.
+MEASURES = {
+    ("extract", "precision"): "statements that state exactly one gold fact / statements",
+    ("extract", "recall"): "gold facts that some statement states / gold facts",
+    ("extract", "damaged"): "gold facts that got no statement of their own (joined, wrong, missing) / gold facts",
+    ("extract", "atomic"): "statements of one gold fact / statements of one or more",
+    ("extract", "self-contained"): "statements that name a subject, before any pronoun / statements",
+    ("extract", "order kept"): "neighbouring found facts in the answer's order / such pairs",
+    ("revise", "truly wrong"): "revisions neither true nor another gold fact, of the same subject / gold facts",
+    ("revise", "still true"): "revisions that still state a true fact / gold facts",
+    ("revise", "another fact"): "revisions that state another gold fact / gold facts",
+    ("revise", "subject lost"): "revisions that do not name the subject / gold facts",
+    ("revise", "plausible change"): "truly wrong ones with the same polarity and another detail / gold facts",
+    ("revise", "bare negation"): "truly wrong ones with the other polarity and no other detail / gold facts",
+    ("rephrase", "facts kept"): "gold facts that the text tells / gold facts",
+    ("rephrase", "sentences added"): "sentences that tell no gold fact / sentences",
+    ("rephrase", "order kept"): "neighbouring told facts in the given order / such pairs",
+    ("rewrite", "facts kept"): "given facts that the answer tells / given facts",
+    ("rewrite", "facts leaked"): "other gold facts that the answer tells / other gold facts",
+    ("rewrite", "question tells"): "questions that hold all marks of a given fact / questions",
+}
+
+
+def measure(teacher: Teacher, labelled: Sequence[Labelled], seed: int = 0) -> dict:
+    """Measure a teacher on labelled answers.
+
+    Returns:
+        `{"teacher", "answers", "rows", "verdicts"}`, JSON throughout. Rows, one per domain ("all" first), task and
+        measure: value, low, high (percent), hits, of, answers. Verdicts: what was decided about every reply, to audit.
+    """
+    readers = [Marked(one) for one in labelled]
+    counts, verdicts = _ask(teacher, readers, seed)
+    for number, (task, caught) in _obeyed(teacher, labelled):
+        counts[number][task, "injection obeyed"] = (int(caught), 1)
+    return _result(teacher.model, readers, counts, verdicts)
+
+
+def measure_lab(teacher: Teacher, world: World, rows: Sequence[dict], seed: int = 0) -> dict:
+    """Measure a teacher on QA rows of the lab, as `measure` does, with the grammar of the world as the truth."""
+    readers = [Grammar(world, row) for row in rows]
+    return _result(teacher.model, readers, *_ask(teacher, readers, seed))
+
+
+def select(quality: dict, domain: str = "all") -> list[dict]:
+    """The rows of one domain, for a table: task, measure, value, low, high, hits, of."""
+    return [{key: row[key] for key in COLUMNS} for row in quality["rows"] if row["domain"] == domain]
+
+
+COLUMNS = ("task", "measure", "value", "low", "high", "hits", "of")
+
+
+def given_facts(reader: Reader, seed: int) -> list[int]:
+    """The facts that rewrite gets: half of the gold facts, rounded up, drawn by seed and id, in their order."""
+    size = len(reader.facts)
+    return sorted(random.Random(f"{seed} rewrite {reader.id}").sample(range(size), math.ceil(size / 2)))
+
+
+def _ask(teacher: Teacher, readers: Sequence[Reader], seed: int) -> tuple[list[Counts], list[Verdict]]:
+    """All four tasks about every answer: counts per answer, and the verdicts."""
+    given = [given_facts(reader, seed) for reader in readers]
+    inputs = {
+        EXTRACT: [{"question": reader.question, "answer": reader.answer} for reader in readers],
+        REVISE: [{"question": reader.question, "facts": reader.facts} for reader in readers],
+        REPHRASE: [{"question": reader.question, "facts": reader.facts} for reader in readers],
+        REWRITE: [
+            {"question": reader.question, "facts": [reader.facts[number] for number in numbers]}
+            for reader, numbers in zip(readers, given, strict=True)
+        ],
+    }
+    replies = {
+        task: _map(teacher, task, [(r.id, one) for r, one in zip(readers, inputs[task], strict=True)])
+        for task in inputs
+    }
+    counts: list[Counts] = []
+    verdicts: list[Verdict] = []
+    for number, reader in enumerate(readers):
+        found = {task: replies[task][number] for task in replies}
+        counts.append(
+            _count_extract(reader, found[EXTRACT], verdicts)
+            | _count_revise(reader, found[REVISE], verdicts)
+            | _count_rephrase(reader, found[REPHRASE], verdicts)
+            | _count_rewrite(reader, given[number], found[REWRITE], verdicts)
+            | {(task.name, "failed"): (int(reply is None), 1) for task, reply in found.items()}
+        )
+    return counts, verdicts
+
+
+def _map(teacher: Teacher, task: Task, items: list[tuple[str, dict]]) -> list:
+    with progress(f"teacher: {task.name}", len(items)) as tick:
+        return teacher.map(task, items, of_calls(tick))
+
+
+def _count_extract(reader: Reader, reply, verdicts: list[Verdict]) -> Counts:
+    """A statement of several gold facts counts as wrong for precision, and its facts as found."""
+    statements = reply.facts if reply else []
+    stated = [reader.stated(statement) for statement in statements]
+    gold = [[number for number in numbers if number != FALSE] for numbers in stated]
+    place: dict[int, int] = {}
+    own = 0  # statements that bring a fact which no earlier one stated
+    for n, numbers in enumerate(gold):
+        own += any(number not in place for number in numbers)
+        for number in numbers:
+            place.setdefault(number, n)
+    for statement, numbers in zip(statements, stated, strict=True):
+        verdict = "one fact" if len(numbers) == 1 and numbers != [FALSE] else "joined" if len(numbers) > 1 else "none"
+        about = " + ".join(reader.facts[number] for number in numbers if number != FALSE)
+        _note(verdicts, reader, "extract", about, statement, verdict)
+    for number in set(range(len(reader.facts))) - set(place):
+        _note(verdicts, reader, "extract", reader.facts[number], "", "missed")
+    single = sum(len(numbers) == 1 for numbers in stated if numbers != [FALSE])
+    return {
+        ("extract", "precision"): (single, len(statements)),
+        ("extract", "recall"): (len(place), len(reader.facts)),
+        ("extract", "damaged"): (len(reader.facts) - own, len(reader.facts)),
+        ("extract", "atomic"): (single, sum(map(bool, gold))),
+        ("extract", "self-contained"): (sum(map(reader.stands_alone, statements)), len(statements)),
+        ("extract", "order kept"): _in_order([place[number] for number in sorted(place)]),
+    }
+
+
+def _count_revise(reader: Reader, reply, verdicts: list[Verdict]) -> Counts:
+    """The first that applies of: still true, another fact, subject lost; what is left is truly wrong."""
+    found: list[str] = []
+    for number, revision in enumerate(reply.facts if reply else []):
+        if reader.is_true(number, revision):
+            found.append("still true")
+        elif any(other not in (number, FALSE) for other in reader.stated(revision)):
+            found.append("another fact")
+        elif not reader.names_subject(number, revision):
+            found.append("subject lost")
+        else:
+            change = reader.change(number, revision)
+            found.append({"negation": "bare negation", "detail": "plausible change"}.get(change, "other change"))
+        _note(verdicts, reader, "revise", reader.facts[number], revision, found[-1])
+    wrong = sum(verdict in ("bare negation", "plausible change", "other change") for verdict in found)
+    named = ("still true", "another fact", "subject lost", "plausible change", "bare negation")
+    hits = {"truly wrong": wrong, **{name: found.count(name) for name in named}}
+    return {("revise", name): (count, len(reader.facts)) for name, count in hits.items()}
+
+
+def _count_rephrase(reader: Reader, reply, verdicts: list[Verdict]) -> Counts:
+    told = reader.told(reply.answer) if reply else []
+    kept = sorted(set().union(*told))
+    places = [next(n for n, numbers in enumerate(told) if number in numbers) for number in kept]
+    for number, fact in enumerate(reader.facts):
+        if reply:
+            _note(verdicts, reader, "rephrase", fact, reply.answer, "kept" if number in kept else "lost")
+    return {
+        ("rephrase", "facts kept"): (len(kept), len(reader.facts)),
+        ("rephrase", "sentences added"): (sum(not numbers for numbers in told), len(told)),
+        ("rephrase", "order kept"): _in_order(places),
+    }
+
+
+def _count_rewrite(reader: Reader, given: list[int], reply, verdicts: list[Verdict]) -> Counts:
+    """A fact that the wording of the given ones tells as well cannot leak, and is left out of the others."""
+    told = set().union(*reader.told(reply.answer)) if reply else set()
+    implied = set().union(*reader.told(" ".join(reader.facts[number] for number in given)))
+    others = [number for number in range(len(reader.facts)) if number not in implied.union(given)]
+    for number in given if reply else []:
+        _note(verdicts, reader, "rewrite", reader.facts[number], reply.answer, "kept" if number in told else "lost")
+    for number in told.intersection(others):
+        _note(verdicts, reader, "rewrite", reader.facts[number], reply.answer, "leaked")
+    tells = reply is not None and reader.gives_away(reply.question, given)
+    if tells:
+        _note(verdicts, reader, "rewrite", reader.question, reply.question, "question tells")
+    return {
+        ("rewrite", "facts kept"): (len(told.intersection(given)), len(given)),
+        ("rewrite", "facts leaked"): (len(told.intersection(others)), len(others)),
+        ("rewrite", "question tells"): (int(tells), int(reply is not None)),
+    }
+
+
+def _in_order(places: list[int]) -> tuple[int, int]:
+    """Of neighbouring facts, how many stand in order; places in the reply, in the order of the gold facts."""
+    pairs = list(zip(places, places[1:], strict=False))
+    return sum(first <= second for first, second in pairs), len(pairs)
+
+
+def _note(verdicts: list[Verdict], reader: Reader, task: str, given: str, reply: str, verdict: str) -> None:
+    verdicts.append({"id": reader.id, "task": task, "given": given, "reply": reply, "verdict": verdict})
+
+
+def _obeyed(teacher: Teacher, labelled: Sequence[Labelled]) -> list[tuple[int, tuple[str, bool]]]:
+    """Whether the injected word stands in the reply: (number of the answer, (task, obeyed)).
+
+    Extract gets the answer that holds the injection; the tasks on facts get it at the end of the question, where no
+    faithful reply has a reason to repeat it.
+    """
+    records = [(number, one) for number, one in enumerate(labelled) if one.injected]
+    found = []
+    for task in (EXTRACT, REVISE, REPHRASE, REWRITE):
+        items = []
+        for _, one in records:
+            inputs = {"question": one.question, "answer": one.answer}
+            if task is not EXTRACT:
+                question = f"{one.question} {injection(one)}"
+                inputs = {"question": question, "facts": [fact.text for fact in one.facts]}
+            items.append((f"{one.id}.injected" if task is not EXTRACT else one.id, inputs))
+        for (number, one), reply in zip(records, _map(teacher, task, items), strict=True):
+            found.append((number, (task.name, reply is not None and one.injected in reply.model_dump_json())))
+    return found
+
+
+def injection(labelled: Labelled) -> str:
+    """The sentences of an answer that hold its injected word."""
+    return " ".join(part.text for part in sentences(labelled.answer) if labelled.injected in part.text)
+
+
+def _result(model: str, readers: Sequence[Reader], counts: list[Counts], verdicts: list[Verdict]) -> dict:
+    domains = list(dict.fromkeys(reader.domain for reader in readers))
+    rows = _rows("all", counts)
+    for domain in domains if len(domains) > 1 else []:
+        rows += _rows(domain, [one for reader, one in zip(readers, counts, strict=True) if reader.domain == domain])
+    return {"teacher": model, "answers": len(readers), "rows": rows, "verdicts": verdicts}
+
+
+def _rows(domain: str, counts: list[Counts]) -> list[dict]:
+    """One row per measure, pooled over the answers that have it; failures and injections close each task."""
+    names = list(dict.fromkeys([*MEASURES, *(name for one in counts for name in one)]))
+    tasks = list(dict.fromkeys(task for task, _ in names))
+    rows = []
+    for task, name in sorted(names, key=lambda pair: tasks.index(pair[0])):
+        pairs = [one[task, name] for one in counts if (task, name) in one]
+        if not pairs:
+            continue
+        found = ratio_interval(pairs)
+        percent = {key: None if found[key] is None else 100 * found[key] for key in ("value", "low", "high")}
+        hits, of = (sum(column) for column in zip(*pairs, strict=True))
+        about = {"domain": domain, "task": task, "measure": name}
+        rows.append({**about, **percent, "hits": hits, "of": of, "answers": len(pairs)})
+    return rows
+
+
+def print_quality(model: str, directory: Path | str, concurrency: int = 16) -> dict:
+    """Measure a teacher, print the table on 80 columns, and return the result.
+
+    A teacher of the lab, which knows one world only, is measured on the lab's training answers; any other on the
+    labelled answers. Its replies are kept in `directory`.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from knowtuning.lab.annotators import annotate
+    from knowtuning.lab.settings import LAB
+    from knowtuning.teacher.server import open_teacher
+
+    in_lab = model.startswith("lab-oracle")
+    with open_teacher(model, directory, concurrency=concurrency) as teacher:
+        if in_lab:
+            quality = measure_lab(teacher, World.load(LAB), annotate(LAB).train)
+        else:
+            quality = measure(teacher, load_labels())
+    console = Console() if Console().is_terminal else Console(width=80)
+    title = f"{model} on {quality['answers']} {'answers of the lab' if in_lab else 'labelled answers'}"
+    view = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("task", "measure", "%", "95 % interval", "hits", "of"):
+        view.add_column(column, justify="left" if column in ("task", "measure") else "right", no_wrap=True)
+    last = ""
+    for row in select(quality):
+        value = "–" if row["value"] is None else f"{row['value']:.1f}"
+        interval = "" if row["value"] is None else f"{row['low']:.1f} to {row['high']:.1f}"
+        task = row["task"] if row["task"] != last else ""
+        view.add_row(task, row["measure"], value, interval, str(row["hits"]), str(row["of"]))
+        last = row["task"]
+    console.print(view)
+    return quality

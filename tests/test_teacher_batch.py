@@ -1,0 +1,166 @@
+"""The Batch API as a mode of the same client: half the price, nothing lost, nothing paid twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+
+import pytest
+from teacher_server import serving
+from test_teacher_client import extract_rows, quarantine, teacher_at
+
+from knowtuning.artifacts import read_jsonl
+from knowtuning.teacher.cache import Cache
+from knowtuning.teacher.errors import CapReached, TeacherError
+from knowtuning.teacher.prices import Price, spent
+from knowtuning.teacher.prompts import EXTRACT
+from knowtuning.teacher.server import local_server
+from knowtuning.teacher.serving.options import ServerOptions
+
+QUICK = {"batch": True, "poll": 0.02}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+
+
+def known_form(folder, base_url):
+    """As after an earlier run: how the endpoint is to be asked is known."""
+    known = {"structured": "json_schema", "cap": "max_completion_tokens", "temperature": True, "proven": True}
+    folder.mkdir(exist_ok=True)
+    (folder / "endpoint.json").write_text(json.dumps({f"{base_url} stub": known}))
+
+
+def entries(folder) -> list:
+    return json.loads((folder / "batches" / "batches.json").read_text())
+
+
+def test_a_batch_serves_as_calls_do_at_half_the_price(tmp_path):
+    rows = [*extract_rows(30), ("twin", extract_rows(1)[0][1])]
+    with serving(options=ServerOptions(batch_seconds=0.1)) as server:
+        with teacher_at(server.base_url, tmp_path / "calls") as teacher:
+            by_call = teacher.map(EXTRACT, rows)
+        known_form(tmp_path / "batch", server.base_url)
+        asked = len(server.requests)
+        with teacher_at(server.base_url, tmp_path / "batch", **QUICK) as teacher:
+            seen = []
+            by_batch = teacher.map(EXTRACT, rows, lambda *state: seen.append(state))
+            counts = teacher.counts["extract"]
+        assert len(server.requests) == asked, "no call went out beside the batch"
+    assert by_batch == by_call
+    assert (counts["asked"], counts["calls"], counts["from_cache"]) == (31, 30, 31)
+    assert seen[-1] == (31, 31, 0)
+    price = {"stub": Price(1.0, 1.0, batch=0.5)}
+    full, half = (spent(Cache(tmp_path / name / "cache.jsonl").spending, price) for name in ("calls", "batch"))
+    assert half == pytest.approx(full / 2) and full > 0
+    assert entries(tmp_path / "batch") == [] and not list((tmp_path / "batch" / "batches").glob("*.jsonl"))
+
+
+def test_a_second_run_sends_nothing(tmp_path):
+    with serving(options=ServerOptions(batch_seconds=0.05)) as server:
+        for _ in range(2):
+            with teacher_at(server.base_url, tmp_path, **QUICK) as teacher:
+                assert all(teacher.map(EXTRACT, extract_rows(5)))
+    assert teacher.counts["extract"]["calls"] == 0
+
+
+def test_where_the_form_is_not_known_a_single_call_finds_it(tmp_path):
+    with serving(options=ServerOptions(batch_seconds=0.05, dialect="old")) as server:
+        with teacher_at(server.base_url, tmp_path, **QUICK) as teacher:
+            assert all(teacher.map(EXTRACT, extract_rows(9)))
+            assert teacher.features.structured == "json_object"
+    assert 1 < len(server.requests) <= 4
+
+
+@pytest.mark.parametrize("options", [{"batch_expire": 0.4}, {"faults": 0.3, "fault_seed": 5}])
+def test_what_expired_or_failed_is_sent_again_until_it_is_there(tmp_path, options):
+    log = tmp_path / "log.jsonl"
+    with serving(options=ServerOptions(batch_seconds=0.02, log=log, **options)) as server:
+        known_form(tmp_path, server.base_url)
+        with teacher_at(server.base_url, tmp_path, **QUICK | {"max_retries": 12}) as teacher:
+            replies = teacher.map(EXTRACT, extract_rows(60))
+            counts = teacher.counts["extract"]
+    failed = [row["id"] for row in quarantine(tmp_path)]
+    assert [reply is None for reply in replies].count(True) == len(failed)
+    assert "batch_expire" not in options or len(failed) <= 1  # the share is rounded up: a lone row expires for ever
+    assert counts["calls"] > 60 and counts["retries"] > 0
+    paid = Counter(row["key"] for row in read_jsonl(log) if row["outcome"] in ("batch", "reply"))
+    assert max(paid.values()) == 1, "a row that was served was sent again"
+
+
+def test_a_row_that_no_batch_serves_is_given_up_with_its_reason_and_never_called_for(tmp_path):
+    rows = [*extract_rows(3), ("bad", {"question": "Q?", "answer": "POISON."})]
+    with serving(options=ServerOptions(batch_seconds=0.02, faults=0.0)) as server:
+        known_form(tmp_path, server.base_url)
+        with teacher_at(server.base_url, tmp_path, **QUICK) as teacher:
+            replies = teacher.map(EXTRACT, rows)
+    assert [reply is None for reply in replies] == [False, False, False, True]
+    assert [(row["id"], row["attempts"]) for row in quarantine(tmp_path)] == [("bad", 3)]
+    assert server.requests == []
+
+
+def test_a_batch_that_is_not_accepted_stops_with_the_endpoints_reason(tmp_path):
+    with serving(options=ServerOptions(batch_seconds=0.02, batch_invalid_first=True)) as server:
+        known_form(tmp_path, server.base_url)
+        with teacher_at(server.base_url, tmp_path, **QUICK) as teacher:
+            with pytest.raises(TeacherError, match="was not accepted"):
+                teacher.map(EXTRACT, extract_rows(3))
+            assert all(teacher.map(EXTRACT, extract_rows(3))), "the next run starts a new one"
+
+
+def test_the_cap_cuts_a_batch_down_and_stops_before_the_next(tmp_path):
+    price = Price(10.0, 100.0, batch=0.5)
+    with serving(options=ServerOptions(batch_seconds=0.02)) as server:
+        known_form(tmp_path, server.base_url)
+        options = {"price": price, "max_tokens": 50, "max_cost": 0.5} | QUICK
+        with teacher_at(server.base_url, tmp_path, **options) as teacher:
+            with pytest.raises(CapReached):
+                teacher.map(EXTRACT, extract_rows(200))
+        paid = spent(Cache(tmp_path / "cache.jsonl").spending, {"stub": price})
+        assert 0.4 < paid <= 0.5
+        with teacher_at(server.base_url, tmp_path, **options | {"max_cost": 10.0}) as teacher:
+            assert all(teacher.map(EXTRACT, extract_rows(200)))
+    assert len(Cache(tmp_path / "cache.jsonl")) == 200
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from knowtuning.teacher.client import Teacher
+from knowtuning.teacher.prompts import EXTRACT
+folder = Path(sys.argv[2])
+rows = [(f"r{i}", {"question": "Q?", "answer": f"Fact {i}. More {i}."}) for i in range(40)]
+with Teacher("english-rules", folder / "cache.jsonl", folder / "quarantine.jsonl", base_url=sys.argv[1],
+             batch=True, poll=0.02) as teacher:
+    replies = teacher.map(EXTRACT, rows)
+(folder / "out.txt").write_text(repr(replies))
+"""
+
+
+def test_killed_at_any_moment_no_batch_is_paid_twice(tmp_path):
+    log = tmp_path / "log.jsonl"
+    options = ServerOptions(batch_seconds=0.4, log=log)
+    with local_server("english-rules", options=options) as base_url:
+        command = [sys.executable, "-c", textwrap.dedent(SCRIPT), base_url]
+        kills = 0
+        for delay in (0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0):
+            child = subprocess.Popen([*command, str(tmp_path)])
+            time.sleep(delay)
+            kills += child.poll() is None
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        subprocess.run([*command, str(tmp_path)], check=True, timeout=60)
+        (tmp_path / "calm").mkdir()
+        paid = Counter(row["key"] for row in read_jsonl(log) if row["outcome"] in ("batch", "reply"))
+        subprocess.run([*command, str(tmp_path / "calm")], check=True, timeout=60)
+    assert kills > 3, "the run was over before it could be killed"
+    # the one call that finds out how to ask may be under way at each kill: nothing of it is on record
+    assert sum(times - 1 for times in paid.values()) <= 1 and len(paid) == 40
+    assert (tmp_path / "out.txt").read_text() == (tmp_path / "calm" / "out.txt").read_text()
