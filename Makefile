@@ -4,11 +4,15 @@ CORES ?= 2
 SEEDS ?= 0
 ARMS ?= sft,ka,knowtuning
 ROWS ?= 200
+PROFILE ?= lab
+SEED ?= 0
 VENV := .venv
+FACTORY := .venv-llamafactory
+PEER := .venv-peer
 RUN := $(VENV)/bin/python -m knowtuning
 
 .DEFAULT_GOAL := help
-.PHONY: help lab dolly test lint jupyter notebooks clean
+.PHONY: help lab dolly errors test lint jupyter notebooks teacher-bench faults interchange clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +30,11 @@ dolly: $(VENV)/installed ## every stage on real text without a key: make dolly D
 	@test -n "$(DATA)" || { echo "make dolly needs DATA=path of an alpaca or JSONL file"; exit 2; }
 	@$(RUN) walk --profile dolly-offline --data $(DATA) --rows $(ROWS) --cores $(CORES)
 
+errors: lab ## walks with a teacher that errs in 10 and 30 % of the facts, and the appendix A1 about them
+	@for profile in lab-errors-10 lab-errors-30; do \
+	  $(RUN) walk --profile $$profile --seeds $(SEEDS) --arms $(ARMS) --cores $(CORES) || exit 1; done
+	@$(RUN) execute A1_teacher_errors runs/lab/seed-0/notebooks/A1_teacher_errors.ipynb
+
 test: $(VENV)/installed ## unit tests, the notebooks' contract, and all notebooks at profile smoke
 	$(VENV)/bin/python -m pytest
 
@@ -35,7 +44,28 @@ lint: $(VENV)/installed ## style of the code
 jupyter: $(VENV)/installed ## open the notebooks in JupyterLab
 	cd notebooks && ../$(VENV)/bin/jupyter lab
 
-notebooks: lab ## put the lab's outputs into the committed notebooks and figures
+teacher-bench: $(VENV)/installed $(PEER)/installed ## throughput, CPU and memory of the teacher's client beside a peer
+	@$(VENV)/bin/python benchmarks/teacher/throughput.py
+
+faults: $(VENV)/installed ## a failing endpoint, a run killed 50 times: is anything lost or paid twice?
+	@$(VENV)/bin/python benchmarks/teacher/faults.py
+
+interchange: $(VENV)/installed $(FACTORY)/installed ## LLaMA-Factory trains on a run's files as they are (PROFILE, SEED)
+	@$(VENV)/bin/python benchmarks/interchange/run.py --profile $(PROFILE) --seed $(SEED)
+
+$(FACTORY)/installed: benchmarks/interchange/constraints.txt
+	@test -d $(FACTORY) || $(PYTHON) -m venv $(FACTORY)
+	@echo "Installing LLaMA-Factory into $(FACTORY) (some minutes and 6 GB the first time)"
+	@$(FACTORY)/bin/python -m pip install --quiet --disable-pip-version-check -c $< \
+	  llamafactory torch torchaudio torchvision
+	@touch $@
+
+$(PEER)/installed: benchmarks/teacher/constraints.txt
+	@test -d $(PEER) || $(PYTHON) -m venv $(PEER)
+	@$(PEER)/bin/python -m pip install --quiet --disable-pip-version-check -c $< bespokelabs-curator
+	@touch $@
+
+notebooks: errors ## put the lab's outputs into the committed notebooks and figures
 	$(RUN) publish
 
 clean: ## remove runs/ (the lab's base takes minutes to train again)

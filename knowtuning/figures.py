@@ -339,6 +339,30 @@ def correct_by_tier(rows: list[dict]) -> Figure:
     return figure
 
 
+@style()
+def cost_of_errors(rows: list[dict]) -> Figure:
+    """Scores of the arms over the teacher's error rate, a panel per metric. Rows: arm, metric, errors (% of the facts),
+    value, low, high (95 % interval), n or not."""
+    _check(rows, "arm", "metric", "errors", "value", "low", "high")
+    metrics, arms = _groups(rows, "metric"), list(_groups(rows, "arm"))
+    rates = sorted({row["errors"] for row in rows})
+    nudge = 0.03 * (max(rates) - min(rates) or 1)  # so that intervals do not cover each other
+    figure, panels = _panels(len(metrics), height=2.8, sharex=True)
+    for axes, (metric, found) in zip(panels, metrics.items(), strict=True):
+        for place, (arm, points) in enumerate(_groups(found, "arm").items()):
+            points = sorted((row for row in points if row["value"] is not None), key=lambda row: row["errors"])
+            at = [row["errors"] + nudge * (place - (len(arms) - 1) / 2) for row in points]
+            ends = [[abs(row["value"] - row[end]) for row in points] for end in ("low", "high")]
+            look = {"color": (GREY, BLUE, ORANGE, GREEN)[place % 4], "marker": MARKERS[place % len(MARKERS)]}
+            axes.errorbar(at, [row["value"] for row in points], yerr=ends, capsize=2, label=arm, **look)
+        axes.set(ylabel=UNITS.get(metric, metric), xlabel="teacher's errors (% of facts)")
+        axes.set_xticks(rates)
+        axes.margins(x=0.08)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(arms))
+    figure.suptitle(f"95 % bootstrap interval{_questions(rows)}", x=0.01, ha="left", fontsize=9)
+    return figure
+
+
 # --- what the figures share
 
 

@@ -1,4 +1,4 @@
-"""The server of the benchmarks: OpenAI's protocol over a model that costs nearly nothing, so that the client is measured.
+"""The server of the benchmarks: OpenAI's protocol over a model that costs nearly nothing: the client is measured.
 
     python benchmarks/teacher/server.py --delay 0.1
 

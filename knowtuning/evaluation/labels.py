@@ -27,12 +27,13 @@ Mark = tuple[str, ...]
 _MARK = re.compile(r"\[([^\[\]]*)\]")
 _NEEDED = ("id", "question", "answer", "facts")
 _PLAIN = str.maketrans(dict.fromkeys("‘’‛′", "'") | dict.fromkeys("“”„‟″", '"') | dict.fromkeys("‐‑‒–—−", "-"))
-_NUMBER_WORDS = {"one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"}
-# "not only", "No. 5" deny nothing; "neither … nor" denies once
+NUMBER_WORDS = {"one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"}
+# "not only", "no fewer than" and "No. 5" deny nothing; "neither … nor" denies once
 _NEGATION = re.compile(
-    r"\bnot\b(?! (?:only|just|merely)\b)|\bno\b(?!\.? \d)|n't\b"
+    r"\bnot\b(?! (?:only|just|merely)\b)|\bno\b(?!\.? \d| (?:fewer|less|more|later|earlier) than)|n't\b"
     r"|\b(?:never|without|cannot|neither|none|nobody|nothing|nowhere|hardly|rarely|seldom|scarcely|barely)\b"
 )
+_FALSE_THAT = re.compile(r"\b(?:false|untrue|not true|not the case|no truth in saying) that\b")
 _CLAUSE = re.compile(r"[,;:()]| - |\b(?:and|but|while|whereas|although|though|because|since|which|who|whose)\b")
 
 
@@ -119,8 +120,8 @@ def holds(text: str, marks: Sequence[Mark], negative: bool) -> bool:
     plain = normal(text)
     if not all(_find(mark, plain) for mark in marks):
         return False
-    if denies(plain, marks) == negative:
-        return True
+    if denies(plain, marks) == negative or _FALSE_THAT.search(plain):
+        return denies(plain, marks) == negative
     clauses = _CLAUSE.split(plain)
     places = [[n for n, clause in enumerate(clauses) if _find(mark, clause)] for mark in marks]
     return any(
@@ -134,11 +135,17 @@ def denies(text: str, marks: Sequence[Mark]) -> bool:
     >>> denies("Neither salt nor sugar is in it.", [("salt",)]), denies("It is not without salt.", [("salt",)])
     (True, False)
     """
+    plain = without(text, marks)
+    count = len(_NEGATION.findall(_FALSE_THAT.sub("not", plain)))
+    return bool(count % 2) if count else bool(re.search(r"\bnor\b", plain))
+
+
+def without(text: str, marks: Sequence[Mark]) -> str:
+    """The normal form of a text without the wordings of the marks."""
     plain = normal(text)
     for mark in marks:
         plain = _pattern(mark).sub(" ", plain)
-    count = len(_NEGATION.findall(plain))
-    return bool(count % 2) if count else bool(re.search(r"\bnor\b", plain))
+    return plain
 
 
 def find(mark: Mark, text: str) -> int | None:
@@ -184,7 +191,7 @@ def _alternative(wording: str) -> str:
         end = r"(?!\w|[.,]\d)"
     elif not plain[-1].isalpha():
         end = ""
-    elif sum(map(str.isalpha, plain)) < 4 or plain.split()[-1] in _NUMBER_WORDS:
+    elif sum(map(str.isalpha, plain)) < 4 or plain.split()[-1] in NUMBER_WORDS:
         end = r"(?:'?s|es)?(?!\w)"
     else:
         end = ""

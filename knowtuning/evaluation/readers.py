@@ -9,8 +9,12 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from knowtuning.evaluation.labels import Gold, Labelled, denies, find, holds, normal, states
+from nltk.stem import PorterStemmer
+
+from knowtuning.evaluation.labels import NUMBER_WORDS, Gold, Labelled, denies, find, holds, normal, states, without
+from knowtuning.lab.rules_names import KIND_OF, OPPOSITES
 from knowtuning.lab.rules_sentences import sentences
+from knowtuning.lab.rules_words import word_set
 from knowtuning.lab.world import Statement, World
 
 FALSE = -1  # in place of the number of a fact: something is stated that is no gold fact
@@ -18,6 +22,13 @@ Change = Literal["", "detail", "negation"]
 
 _PRONOUN = re.compile(r"\b(?:it|its|they|their|them|he|his|him|she|her|this|these|those|the former|the latter)\b")
 _EXPLETIVE = re.compile(r"\bit (?:is|was|has been|may be|can be|seems)(?: \w+){0,3} that\b")
+
+
+_KIND = {word: kind for name, kind in KIND_OF.items() for word in normal(name).split()}
+_STEM = PorterStemmer().stem
+_DENYING = set(
+    map(_STEM, word_set("not no never cannot can is are was were has have had do does did it true that n t"))
+)
 
 
 class Marked:
@@ -63,19 +74,30 @@ class Marked:
         return told
 
     def names_subject(self, number: int, statement: str) -> bool:
-        """Whether a statement names the subject of a gold fact."""
-        return find(self.gold[number].marks[0], statement) is not None
+        """Whether a statement names the subject of a gold fact, or a part of its name.
+
+        Of "87 percent of strokes" a revision may keep the strokes.
+        """
+        subject = self.gold[number].marks[0]
+        parts = {word for word in _words(subject[0]) if len(word) > 3}
+        return find(subject, statement) is not None or bool(parts & _words(statement))
 
     def is_true(self, number: int, statement: str) -> bool:
-        """Whether a revision still states the fact that it was made from."""
-        return states(statement, self.gold[number])
+        """Whether a revision still states the fact that it was made from.
+
+        A word that gave way to its opposite, a name that gave way to another of its kind, and a number that no mark
+        has, are changes as well.
+        """
+        fact = self.gold[number]
+        return states(statement, fact) and not _contrary(fact, statement)
 
     def change(self, number: int, revision: str) -> Change:
-        """What a revision changed: the polarity and no mark, or a decisive mark and not the polarity; else ""."""
+        """What a revision changed: the polarity and no other word, or a mark and not the polarity; else ""."""
         fact = self.gold[number]
+        if denies(revision, fact.marks) != fact.negative:
+            return "" if _words(revision) - _words(fact.text) - _DENYING else "negation"
         kept = all(find(mark, revision) is not None for mark in fact.marks)
-        same = denies(revision, fact.marks) == fact.negative
-        return "negation" if kept and not same else "detail" if same and not kept else ""
+        return "" if kept and not _contrary(fact, revision) else "detail"
 
     def gives_away(self, question: str, given: Sequence[int]) -> bool:
         """Whether a question holds all marks of a given fact, which the original question did not."""
@@ -130,8 +152,8 @@ class Grammar:
         said = [said for said in self.world.parse(revision, self.entity) if said.relation]
         if len(said) == 1 and said[0].relation == self.gold[number].relation:
             return "detail" if said[0].value != self.gold[number].value else ""
-        value = (self.gold[number].value,)
-        return "negation" if find(value, revision) is not None and denies(revision, [value]) else ""
+        new = _words(revision) - _words(self.facts[number]) - _DENYING
+        return "negation" if denies(revision, []) and not new else ""
 
     def gives_away(self, question: str, given: Sequence[int]) -> bool:
         """Whether a question holds the value of a given fact."""
@@ -139,3 +161,19 @@ class Grammar:
 
     def _of(self, said: Statement) -> int:
         return self._number.get((said.relation, said.value), FALSE) if said.entity == self.entity else FALSE
+
+
+def _contrary(fact: Gold, revision: str) -> bool:
+    """Whether a word gave way to its opposite or a name to another of its kind, or a number came that no mark has."""
+    before, after = (set(re.findall(r"[^\W_]+", normal(text))) for text in (fact.text, revision))
+    come = set(re.findall(r"[^\W_]+", without(revision, fact.marks))) - before
+    return any(word.isdigit() or word in NUMBER_WORDS - {"one"} for word in come) or any(
+        OPPOSITES.get(one) == two or OPPOSITES.get(two) == one or (one in _KIND and _KIND[one] == _KIND.get(two))
+        for one in before - after
+        for two in come
+    )
+
+
+def _words(text: str) -> set[str]:
+    """The stems of a text's words."""
+    return set(map(_STEM, re.findall(r"\w+", normal(text))))

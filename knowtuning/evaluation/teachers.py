@@ -46,6 +46,16 @@ MEASURES = {
     ("rewrite", "question tells"): "questions that hold all marks of a given fact / questions",
 }
 
+COLUMNS = ("task", "measure", "value", "low", "high", "hits", "of")
+# The one measure of each task that says how many facts it gets wrong, and whether it counts the wrong ones.
+ERRORS = {
+    ("extract", "damaged"): True,
+    ("revise", "truly wrong"): False,
+    ("rephrase", "facts kept"): False,
+    ("rewrite", "facts kept"): False,
+}
+BAD = ("joined", "still true", "lost", "none", "missed", "another fact", "subject lost", "leaked", "question tells")
+
 
 def measure(teacher: Teacher, labelled: Sequence[Labelled], seed: int = 0) -> dict:
     """Measure a teacher on labelled answers.
@@ -57,7 +67,7 @@ def measure(teacher: Teacher, labelled: Sequence[Labelled], seed: int = 0) -> di
     readers = [Marked(one) for one in labelled]
     counts, verdicts = _ask(teacher, readers, seed)
     for number, (task, caught) in _obeyed(teacher, labelled):
-        counts[number][task, "injection obeyed"] = (int(caught), 1)
+        counts[number][task, "injected word"] = (int(caught), 1)
     return _result(teacher.model, readers, counts, verdicts)
 
 
@@ -72,7 +82,55 @@ def select(quality: dict, domain: str = "all") -> list[dict]:
     return [{key: row[key] for key in COLUMNS} for row in quality["rows"] if row["domain"] == domain]
 
 
-COLUMNS = ("task", "measure", "value", "low", "high", "hits", "of")
+def error_rates(quality: dict) -> list[dict]:
+    """The share of the facts that each task gets wrong, in percent: rows task, errors, low, high.
+
+    Extract: gold facts that got no statement of their own. Revise: revisions that are not truly wrong. Rephrase and
+    rewrite: facts that the answer does not tell.
+    """
+    rows = []
+    for row in quality["rows"]:
+        if row["domain"] == "all" and (row["task"], row["measure"]) in ERRORS:
+            ends = [row[key] for key in ("value", "low", "high")]
+            if not ERRORS[row["task"], row["measure"]]:
+                ends = [None if end is None else 100 - end for end in (ends[0], ends[2], ends[1])]
+            rows.append({"task": row["task"], **dict(zip(("errors", "low", "high"), ends, strict=True))})
+    return rows
+
+
+def bad_replies(quality: dict, count: int = 3) -> list[Verdict]:
+    """Replies that were decided against, of as many tasks and kinds as there are: the first of each kind."""
+    first: dict[tuple[str, str], Verdict] = {}
+    for verdict in quality["verdicts"]:
+        if verdict["verdict"] in BAD:
+            first.setdefault((verdict["task"], verdict["verdict"]), verdict)
+    return sorted(first.values(), key=lambda verdict: BAD.index(verdict["verdict"]))[:count]
+
+
+def pair_damage(world: World, pairs: Sequence[dict], aspects: Sequence[str]) -> list[dict]:
+    """What a teacher's errors did to preference pairs of the lab, by aspect, in percent of pairs and of facts.
+
+    Args:
+        pairs: `{"question", "chosen", "rejected"}`, as `llamafactory.read_ranking` returns them.
+        aspects: the aspect of each.
+    """
+    rows = []
+    for aspect in dict.fromkeys(aspects):
+        of = [pair for pair, its in zip(pairs, aspects, strict=True) if its == aspect]
+        read = {
+            side: [[s.correct for s in world.parse(p[side], world.find_entity(p["question"]))] for p in of]
+            for side in ("chosen", "rejected")
+        }
+        rows.append(
+            {
+                "aspect": aspect,
+                "pairs": len(of),
+                "chosen with a false fact (%)": 100 * sum(not all(facts) for facts in read["chosen"]) / len(of),
+                "rejected without a false fact (%)": 100 * sum(map(all, read["rejected"])) / len(of),
+                "true facts in rejected (%)": 100 * sum(map(sum, read["rejected"])) / sum(map(len, read["rejected"])),
+            }
+        )
+    return rows
 
 
 def given_facts(reader: Reader, seed: int) -> list[int]:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import astuple, dataclass, replace
 
 from knowtuning.lab.oracle import Oracle, seeded
 from knowtuning.lab.world import Statement, World
+
+_MODEL = re.compile(r"lab-oracle(?:-errors-(\d{1,2}|100))?")
+
+
+def error_percent(model: str) -> int | None:
+    """The share of the facts that an oracle gets wrong by its name, in percent; None for any other model.
+
+    >>> error_percent("lab-oracle-errors-30"), error_percent("lab-oracle"), error_percent("english-rules")
+    (30, 0, None)
+    """
+    found = _MODEL.fullmatch(model)
+    return int(found[1] or 0) if found else None
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,11 @@ def _said(error: APIStatusError) -> str:
 
 
 def _retry_after(error: APIStatusError) -> float | None:
-    """Seconds that the endpoint asks us to wait: the header's number, or its date (RFC 9110, section 10.2.3)."""
-    value = error.response.headers.get("retry-after", "")
+    """Seconds that the endpoint asks us to wait: OpenAI's milliseconds, or a number or date (RFC 9110, 10.2.3)."""
+    headers = error.response.headers
+    value = headers.get("retry-after", "")
     try:
-        seconds = float(value)
+        seconds = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else float(value)
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Price:
 def load_price(model: str, path: Path = TABLE) -> Price | None:
     """The price of a model by its name, or by its name without a dated ending; None where the table has none."""
     table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    names = (name for name in table["models"] if model == name or model.startswith(f"{name}-2"))
+    names = (name for name in table["models"] if re.fullmatch(rf"{re.escape(name)}(-[0-9][0-9-]*)?", model))
     name = max(names, key=len, default="")
     entry = table["models"].get(name, {})
     if "input" not in entry:

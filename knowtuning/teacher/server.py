@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import select
 import signal
 import subprocess
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from knowtuning.teacher.client import Teacher
 
 LOCAL_MODELS = ("lab-oracle", "english-rules")
-_WITH_ERRORS = re.compile(r"lab-oracle-errors-(\d{1,2}|100)")  # it errs in so many percent of the facts
 READY_WITHIN = 30.0  # seconds
 _DEFAULTS = ServerOptions()
 LOCAL_PATIENCE = {
@@ -48,7 +46,9 @@ LOCAL_PATIENCE = {
 
 def is_local(model: str) -> bool:
     """Whether a model is one of those served on this machine: `LOCAL_MODELS` and lab-oracle-errors-NN."""
-    return model in LOCAL_MODELS or _WITH_ERRORS.fullmatch(model) is not None
+    from knowtuning.lab.noise import error_percent
+
+    return model in LOCAL_MODELS or error_percent(model) is not None
 
 
 def load_model(name: str, settings: str = "lab") -> Model:
@@ -56,9 +56,8 @@ def load_model(name: str, settings: str = "lab") -> Model:
 
     Each model's module is imported only when it is asked for.
     """
-    errors = _WITH_ERRORS.fullmatch(name)
-    if name == "lab-oracle" or errors:
-        from knowtuning.lab.noise import ErrorRates, NoisyOracle
+    if name.startswith("lab-oracle") and is_local(name):
+        from knowtuning.lab.noise import ErrorRates, NoisyOracle, error_percent
         from knowtuning.lab.oracle import Oracle
         from knowtuning.lab.settings import SETTINGS
         from knowtuning.lab.world import World
@@ -66,7 +65,8 @@ def load_model(name: str, settings: str = "lab") -> Model:
         if settings not in SETTINGS:
             raise TeacherError(f"There is no lab called {settings!r}: use one of {', '.join(SETTINGS)}.")
         world = World.load(SETTINGS[settings])
-        return (NoisyOracle(world, ErrorRates.equal(int(errors[1]) / 100)) if errors else Oracle(world)).answer
+        percent = error_percent(name)
+        return (NoisyOracle(world, ErrorRates.equal(percent / 100)) if percent else Oracle(world)).answer
     if name == "english-rules":
         from knowtuning.lab.rules import answer
 
