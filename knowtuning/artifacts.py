@@ -30,6 +30,7 @@ WRITTEN_BY = {
     "adapters": "08_knowledge_comparison",
     "answers": "09_evaluation",
     "scores": "09_evaluation",
+    "teacher_quality.json": "A1_teacher_errors",
 }
 PACKAGES = ("knowtuning", "torch", "transformers", "trl", "peft", "bitsandbytes", "openai", "evaluate", "papermill")
 

@@ -205,7 +205,9 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     push.set_defaults(run=_push)
 
     serve = commands.add_parser("serve", help="serve a local teacher that speaks the OpenAI protocol, until Ctrl-C")
-    serve.add_argument("--model", default="english-rules", help="lab-oracle or english-rules")
+    serve.add_argument(
+        "--model", default="english-rules", help="english-rules, lab-oracle, or lab-oracle-errors-NN (per cent)"
+    )
     serve.add_argument("--settings", default="lab", help="the lab that the oracle knows: lab or smoke")
     serve.add_argument("--port", type=int, default=8000)
     if serving:  # its options come with the server, which takes half a second to import

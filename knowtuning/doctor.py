@@ -21,7 +21,7 @@ from knowtuning.lab import annotators
 from knowtuning.profiles import Profile, get_profile
 from knowtuning.teacher.endpoint import find_base_url, find_key, without_key
 from knowtuning.teacher.errors import TeacherError
-from knowtuning.teacher.prices import load_price
+from knowtuning.teacher.prices import load_end, load_price
 from knowtuning.teacher.prompts import EXTRACT
 from knowtuning.teacher.server import is_local, open_teacher
 
@@ -123,7 +123,7 @@ def _listed(model: str) -> Iterator[Finding]:
         known = ", ".join(sorted(models)[:5])
         yield Finding("fail", "model", f"{model} is not among the {len(models)} models of {base_url} ({known}, …)")
         return
-    yield _lifetime(model, getattr(models[model], "shutdown_date", None))
+    yield _lifetime(model, getattr(models[model], "shutdown_date", None) or load_end(model))
 
 
 def _lifetime(model: str, shutdown: str | None) -> Finding:

@@ -144,7 +144,7 @@ def _tags(cell: dict) -> list[str]:
 
 
 def _names() -> list[str]:
-    return sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+    return sorted(path.stem for path in NOTEBOOKS.glob("[0-9A]*.ipynb"))
 
 
 def _one_line(text: str) -> str:

@@ -16,12 +16,14 @@ def publish(profile: str, seed: int, arm: str) -> None:
     folder = runs_folder() / profile
     run = folder / f"seed-{seed}"
     executed = {}
-    for source in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+    for source in sorted(NOTEBOOKS.glob("[0-9A]*.ipynb")):
         places = [folder / "base" / "notebooks" / source.name, run / "notebooks" / source.name]
         places.append(run / "notebooks" / f"{source.stem}.{arm}.ipynb")
         copy = next((place for place in places if place.exists()), None)
         if copy is None:
-            raise DataError(f"{shown(run)} has no executed copy of {source.name}: run the walk first.")
+            raise DataError(
+                f"{shown(run)} has no executed copy of {source.name}: run `make lab`, for the appendices `make errors`."
+            )
         if code_hash(copy) != code_hash(source):
             raise DataError(f"{shown(copy)} was executed from other code than {source.name} has: run the walk again.")
         executed[source] = copy

@@ -48,6 +48,12 @@ TIERS = [
     {"arm": "sft", "tier": "rare", "correct": 1.0, "incorrect": 3.0, "n": 100},
     {"arm": "ka", "tier": "rare", "correct": 2.0, "incorrect": 2.0},
 ]
+COSTS = [
+    {"arm": arm, "metric": metric, "errors": errors, "value": value - errors, "low": value - 40, "high": value + 5}
+    for metric in ("correct facts", "order")
+    for arm, value in (("sft", 40), ("ka", 50))
+    for errors in (0, 10, 30)
+]
 DRAWN = {
     "pretraining_loss": lambda: figures.pretraining_loss(
         [{"step": 1, "tokens": 1024, "loss": 7.0}, {"step": 2000, "tokens": 2_048_000, "loss": 1.0}]
@@ -62,6 +68,7 @@ DRAWN = {
     "arm_comparison": lambda: figures.arm_comparison(ARMS),
     "differences": lambda: figures.differences(DIFFERENCES),
     "correct_by_tier": lambda: figures.correct_by_tier(TIERS),
+    "cost_of_errors": lambda: figures.cost_of_errors(COSTS),
 }
 
 
@@ -223,3 +230,14 @@ def test_log_axes_carry_plain_numbers():
     labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
     assert {"1", "2", "5", "10", "20", "50"} <= set(labels)
     assert np.all(np.diff(figure.axes[0].get_xticks()) > 0)
+
+
+def test_cost_of_errors_draws_a_line_per_arm_and_leaves_a_gap_where_there_is_no_value():
+    gap = {"arm": "ka", "metric": "order", "errors": 20, "value": None, "low": None, "high": None}
+    figure = figures.cost_of_errors([*COSTS, gap])
+    assert [axes.get_ylabel() for axes in figure.axes] == ["correct facts per answer", "order (%)"]
+    for axes in figure.axes:
+        lines = [container.lines[0] for container in axes.containers]
+        assert [len(line.get_xdata()) for line in lines] == [3, 3]
+        assert list(axes.get_xticks()) == [0, 10, 20, 30]
+    assert "ka" in texts(figure)

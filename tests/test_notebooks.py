@@ -7,7 +7,7 @@ import pytest
 
 from knowtuning.execute import NOTEBOOKS, code_hash, read_parameters, source
 
-PATHS = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+PATHS = sorted(NOTEBOOKS.glob("[0-9A]*.ipynb"))  # the numbered ones in their order, then the appendices
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem)
@@ -20,8 +20,11 @@ def code(cells):
 
 
 def test_they_are_numbered_without_a_gap():
-    assert [path.name[:2] for path in PATHS] == [f"{number:02d}" for number in range(len(PATHS))]
-    assert len(PATHS) >= 10
+    numbered = [path.name[:2] for path in PATHS if path.name[0] != "A"]
+    appendices = [path.name[:2] for path in PATHS[len(numbered) :]]
+    assert numbered == [f"{number:02d}" for number in range(len(numbered))]
+    assert appendices == [f"A{number}" for number in range(1, len(appendices) + 1)]
+    assert len(numbered) >= 10
 
 
 def test_opening_says_question_reads_writes_cost(notebook):

@@ -9,7 +9,7 @@ import pytest
 from teacher_server import serving
 from test_teacher_client import extract_rows, quarantine, teacher_at
 
-from knowtuning.teacher.pace import Bucket, Pace, read_span
+from knowtuning.teacher.pace import Bucket, Pace
 from knowtuning.teacher.prompts import EXTRACT
 from knowtuning.teacher.serving.options import ServerOptions
 
@@ -20,19 +20,14 @@ def environment(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "none")
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("1s", 1), ("6m0s", 360), ("120ms", 0.12), ("1h2m", 3720), ("2.5", 2.5), ("", 0), ("soon", 0)]
-)
-def test_spans_are_read_as_the_headers_write_them(text, seconds):
-    assert read_span(text) == pytest.approx(seconds)
-
-
 def test_a_bucket_gives_a_minutes_worth_at_once_and_then_makes_wait():
     bucket = Bucket(60)
     assert [bucket.take(1) for _ in range(60)] == [0.0] * 60
     assert bucket.take(1) == pytest.approx(1, abs=0.1) and bucket.take(1) == pytest.approx(2, abs=0.1)
     bucket.limit(600)
     assert bucket.per_minute == 60, "the lower limit stays"
+    bucket.know(-600)
+    assert bucket.take(0) == pytest.approx(600, abs=1), "the endpoint knows of other users of the account"
     assert Bucket().take(1e9) == 0
 
 
@@ -78,6 +73,23 @@ def test_a_full_queue_is_met_with_fewer_calls_and_no_row_is_lost(tmp_path):
             refused = teacher.counts["extract"]["retries"]
     assert all(replies) and quarantine(tmp_path) == []
     assert refused < 300, f"{refused} calls were refused: the client does not learn"
+
+
+def test_a_limit_on_tokens_per_minute_spreads_the_calls_instead_of_losing_rows(tmp_path):
+    options = ServerOptions(tokens_per_minute=1_200_000, burst=1.0)  # about 30 calls of 700 tokens a second
+    with serving(options=options) as server, teacher_at(server.base_url, tmp_path, concurrency=32) as teacher:
+        replies = teacher.map(EXTRACT, extract_rows(80))
+        assert teacher._pace.tokens.per_minute == 1_200_000
+    assert all(replies) and quarantine(tmp_path) == []
+
+
+def test_a_limit_of_the_users_own_is_kept_where_the_endpoint_names_none(tmp_path):
+    with serving() as server:
+        with teacher_at(server.base_url, tmp_path, requests_per_minute=600) as teacher:
+            teacher._pace.requests._level = 5  # as after a minute of calls
+            started = time.monotonic()
+            assert all(teacher.map(EXTRACT, extract_rows(10)))
+    assert time.monotonic() - started > 0.4, "five calls had to wait a tenth of a second each"
 
 
 def test_limits_named_by_the_endpoint_are_kept(tmp_path):

@@ -1,11 +1,15 @@
 """The walk at profile smoke: all notebooks in order, nothing twice, and only what is missing is made again."""
 
+import fcntl
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from knowtuning.artifacts import ROOT
@@ -46,8 +50,11 @@ def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
+SECRET = "sk-planted-" + "0123456789abcdef" * 2
+
+
 def walk(runs, *options):
-    environment = {**os.environ, "KNOWTUNING_RUNS": str(runs)}
+    environment = {**os.environ, "KNOWTUNING_RUNS": str(runs), "OPENAI_API_KEY": SECRET, "HF_TOKEN": SECRET}
     command = [sys.executable, "-m", "knowtuning", "walk", "--profile", "smoke", "--cores", "2", *options]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900)
 
@@ -98,6 +105,30 @@ class TestSmoke:
                 text = path.read_text(encoding="utf-8")
                 assert str(ROOT) not in text and str(runs) not in text, path
 
+    def test_no_artefact_carries_a_key(self, runs):
+        searched = 0
+        for path in runs.rglob("*"):
+            if path.is_file():
+                searched += 1
+                assert SECRET.encode() not in path.read_bytes(), path
+        assert searched > 60
+
+    def test_the_users_own_ka_and_kc_files_take_the_place_of_ours(self, runs, tmp_path):
+        run = runs / "smoke" / "seed-0"
+        shutil.copytree(run / "data", tmp_path / "smoke" / "seed-0" / "data")
+        pairs = json.loads((run / "kc.json").read_text())
+        older = [{"instruction": p["instruction"], "input": "", "output": [p["chosen"], p["rejected"]]} for p in pairs]
+        (tmp_path / "dolly_KC.json").write_text(json.dumps(older))
+        shutil.copyfile(run / "ka.json", tmp_path / "dolly_KA.json")
+        for notebook, given in (("05_rewriting", "dolly_KA.json"), ("06_disturbance", "dolly_KC.json")):
+            done = execute(tmp_path, notebook, "profile=smoke", f"given={tmp_path / given}")
+            assert done.returncode == 0, done.stderr
+        made = tmp_path / "smoke" / "seed-0"
+        assert json.loads((made / "ka.json").read_text()) == json.loads((run / "ka.json").read_text())
+        assert json.loads((made / "kc.json").read_text()) == pairs
+        assert "unknown" in (made / "kc.provenance.jsonl").read_text()
+        assert not (tmp_path / "smoke" / "teacher" / "cache.jsonl").exists(), "a teacher was asked"
+
     def test_a_second_walk_does_nothing(self, runs):
         before, start = artefacts(runs), time.monotonic()
         done = walk(runs)
@@ -145,3 +176,23 @@ def execute(tmp_path, notebook, *parameters):
 def said(done):
     """The last line on stderr: the sentence that the user reads."""
     return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.smoke
+def test_a_walk_that_is_told_to_stop_takes_its_children_with_it_and_leaves_no_lock(tmp_path):
+    environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path)}
+    command = [sys.executable, "-m", "knowtuning", "walk", "--profile", "smoke", "--cores", "2"]
+    child = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    progress = tmp_path / "smoke" / "progress" / "00_base_model.json"
+    deadline = time.monotonic() + 60
+    while not progress.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    family = psutil.Process(child.pid).children(recursive=True)
+    assert len(family) >= 3, "Snakemake, papermill and the kernel"
+    child.send_signal(signal.SIGTERM)
+    out, _ = child.communicate(timeout=120)
+    assert child.returncode == 130 and "goes on from here" in out
+    gone, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    with open(tmp_path / "smoke" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,23 +11,35 @@ from typing import Literal
 
 from nltk.stem import PorterStemmer
 
-from knowtuning.evaluation.labels import NUMBER_WORDS, Gold, Labelled, denies, find, holds, normal, states, without
+from knowtuning.evaluation.labels import (
+    NUMBER_WORDS,
+    Gold,
+    Labelled,
+    Mark,
+    denies,
+    find,
+    holds,
+    normal,
+    states,
+    without,
+)
 from knowtuning.lab.rules_names import KIND_OF, OPPOSITES
 from knowtuning.lab.rules_sentences import sentences
-from knowtuning.lab.rules_words import word_set
+from knowtuning.lab.rules_words import PAST, word_set
 from knowtuning.lab.world import Statement, World
 
 FALSE = -1  # in place of the number of a fact: something is stated that is no gold fact
 Change = Literal["", "detail", "negation"]
 
-_PRONOUN = re.compile(r"\b(?:it|its|they|their|them|he|his|him|she|her|this|these|those|the former|the latter)\b")
+_PRONOUN = re.compile(r"\b(?:it|its|they|their|them|he|his|him|she|her|those)\b")
+_POINTER = re.compile(r"\b(?:this|these|the former|the latter)\b")
 _EXPLETIVE = re.compile(r"\bit (?:is|was|has been|may be|can be|seems)(?: \w+){0,3} that\b")
 
 
 _KIND = {word: kind for name, kind in KIND_OF.items() for word in normal(name).split()}
 _STEM = PorterStemmer().stem
 _DENYING = set(
-    map(_STEM, word_set("not no never cannot can is are was were has have had do does did it true that n t"))
+    map(_STEM, word_set("not no never cannot can is are was were has have had do does did it true false that n t"))
 )
 
 
@@ -39,39 +51,45 @@ class Marked:
         self.question, self.answer = labelled.question, labelled.answer
         self.gold = labelled.facts
         self.facts = [fact.text for fact in labelled.facts]
-        self._twins = [self._has_twin(fact) for fact in self.gold]
+        self._twins = [self._twins_of(fact) for fact in self.gold]
 
     def stated(self, statement: str) -> list[int]:
         """The gold facts that one statement states by itself. What else it says cannot be seen."""
         return [number for number, fact in enumerate(self.gold) if states(statement, fact)]
 
     def stands_alone(self, statement: str) -> bool:
-        """Whether it names the subject of a gold fact, and no pronoun stands before that name."""
+        """Whether it names the subject of a gold fact, has no pronoun before that name, and points nowhere ("this")."""
         places = [place for fact in self.gold if (place := find(fact.marks[0], statement)) is not None]
         plain = _EXPLETIVE.sub(lambda found: "-" * len(found[0]), normal(statement))
-        return bool(places) and not _PRONOUN.search(plain[: min(places)])
+        return bool(places) and not _PRONOUN.search(plain[: min(places)]) and not _POINTER.search(plain)
 
     def told(self, text: str) -> list[set[int]]:
         """The gold facts that each sentence of a text tells.
 
         A sentence tells a fact when it holds the decisive marks with the fact's polarity and the text names the
-        subject, as pronouns stand for it; where another subject has the same said of it, the sentence must name it.
-        What no sentence tells is looked for in two neighbouring ones, and then told by both.
+        subject, as pronouns stand for it; where another subject has the same said of it, the sentence must name it,
+        or follow the one that does and name no other. What no sentence tells is looked for in two neighbouring ones.
         """
         parts = [sentence.text for sentence in sentences(text)]
         told: list[set[int]] = [set() for _ in parts]
         for number, fact in enumerate(self.gold):
-            marks = fact.marks if self._twins[number] else fact.marks[1:]
-            if find(fact.marks[0], text) is None:
-                continue
-            where = {n for n, part in enumerate(parts) if holds(part, marks, fact.negative)}
-            if not where:
-                pairs = zip(parts, parts[1:], strict=False)
-                first = next((n for n, pair in enumerate(pairs) if holds("; ".join(pair), marks, fact.negative)), None)
-                where = set() if first is None else {first, first + 1}
-            for n in where:
-                told[n].add(number)
+            if find(fact.marks[0], text) is not None:
+                for n in self._where(fact, self._twins[number], parts):
+                    told[n].add(number)
         return told
+
+    def _where(self, fact: Gold, twins: list[Mark], parts: list[str]) -> set[int]:
+        """The sentences that tell a fact; `twins` are other subjects of which the same is said."""
+        subject, *details = fact.marks
+        if where := {n for n, part in enumerate(parts) if holds(part, fact.marks if twins else details, fact.negative)}:
+            return where
+        for n, (first, second) in enumerate(zip(parts, parts[1:], strict=False)):
+            if not twins and holds(f"{first}; {second}", details, fact.negative):
+                return {n, n + 1}
+            others = any(find(twin, second) is not None for twin in twins)
+            if twins and not others and find(subject, first) is not None and holds(second, details, fact.negative):
+                return {n + 1}
+        return set()
 
     def names_subject(self, number: int, statement: str) -> bool:
         """Whether a statement names the subject of a gold fact, or a part of its name.
@@ -85,8 +103,8 @@ class Marked:
     def is_true(self, number: int, statement: str) -> bool:
         """Whether a revision still states the fact that it was made from.
 
-        A word that gave way to its opposite, a name that gave way to another of its kind, and a number that no mark
-        has, are changes as well.
+        A word that gave way to its opposite, a name that gave way to another of its kind, a number that no mark has,
+        and the sides of a comparison exchanged are changes as well.
         """
         fact = self.gold[number]
         return states(statement, fact) and not _contrary(fact, statement)
@@ -100,19 +118,17 @@ class Marked:
         return "" if kept and not _contrary(fact, revision) else "detail"
 
     def gives_away(self, question: str, given: Sequence[int]) -> bool:
-        """Whether a question holds all marks of a given fact, which the original question did not."""
-        return any(
-            all(find(mark, question) is not None for mark in fact.marks)
-            and not all(find(mark, self.question) is not None for mark in fact.marks)
-            for fact in (self.gold[number] for number in given)
-        )
+        """Whether a question states a given fact, and the original question did not."""
+        facts = [self.gold[number] for number in given]
+        return any(states(question, fact) and not states(self.question, fact) for fact in facts)
 
-    def _has_twin(self, fact: Gold) -> bool:
-        """Whether the same is said of another subject of this answer."""
-        return any(
-            holds(other.text, fact.marks[1:], fact.negative) and find(fact.marks[0], other.text) is None
+    def _twins_of(self, fact: Gold) -> list[Mark]:
+        """The other subjects of this answer of which the same is said."""
+        return [
+            other.marks[0]
             for other in self.gold
-        )
+            if holds(other.text, fact.marks[1:], fact.negative) and find(fact.marks[0], other.text) is None
+        ]
 
 
 class Grammar:
@@ -164,7 +180,9 @@ class Grammar:
 
 
 def _contrary(fact: Gold, revision: str) -> bool:
-    """Whether a word gave way to its opposite or a name to another of its kind, or a number came that no mark has."""
+    """Whether a revision changed what no mark holds: see `Marked.is_true`."""
+    if " than " in fact.text and " than " in revision and _compared(fact, fact.text) != _compared(fact, revision):
+        return True
     before, after = (set(re.findall(r"[^\W_]+", normal(text))) for text in (fact.text, revision))
     come = set(re.findall(r"[^\W_]+", without(revision, fact.marks))) - before
     return any(word.isdigit() or word in NUMBER_WORDS - {"one"} for word in come) or any(
@@ -174,6 +192,11 @@ def _contrary(fact: Gold, revision: str) -> bool:
     )
 
 
+def _compared(fact: Gold, text: str) -> bool:
+    """Whether the subject stands before "than"."""
+    return find(fact.marks[0], text.partition(" than ")[0]) is not None
+
+
 def _words(text: str) -> set[str]:
-    """The stems of a text's words."""
-    return set(map(_STEM, re.findall(r"\w+", normal(text))))
+    """The stems of a text's words, "gave" and "give" alike."""
+    return {_STEM(PAST.get(word, word)) for word in re.findall(r"\w+", normal(text))}

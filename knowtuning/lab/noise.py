@@ -45,8 +45,8 @@ class ErrorRates:
 class NoisyOracle(Oracle):
     """The oracle with errors, each fact on its own and the same for the same inputs. An error is
 
-    - in extract, to equal shares: the fact is dropped, gets a false value, is joined with the next one into one
-      sentence (where that one is undamaged), or stays with a pronoun in place of the name;
+    - in extract: the fact is dropped, gets a false value, stays with a pronoun in place of the name, or is joined with
+      the next one into one sentence; equally likely, the last one only where the next fact is undamaged;
     - in revise: the revision is true, in another wording than the fact;
     - in rewrite and rephrase: the fact is dropped from the answer, or gets a false value.
 

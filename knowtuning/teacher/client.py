@@ -41,6 +41,8 @@ from knowtuning.teacher.prompts import Malformed, ReplyError, Task, parse
 from knowtuning.teacher.quarantine import listed, settle
 
 NEW_REQUESTS = 2  # how often an unusable reply is asked anew
+THROTTLED = 10  # a row may be put off by 429 so many times as often as it may fail otherwise
+SHORT = 5  # doublings of the pause after a 429, as the pace slows down by itself
 FORM_PATIENCE = 3  # malformed replies in a row before another form of asking is tried
 WINDOW = 16  # rows on their way through a stream, as a multiple of the concurrency
 TOKENS_PER_CHARACTER = 0.25
@@ -312,16 +314,19 @@ class Teacher:
         """Ask one row until it is on record; raises `Unusable` when it is lost, `TeacherError` when all are."""
         if (failure := self.given_up(key) or job.lost.get(key)) is not None:
             raise failure
-        waits = 0
+        waits = throttled = 0
         while True:
             try:
                 return await self._call(job, inputs, key)
             except Transient as failure:
-                if waits == self.max_retries:
-                    raise self._lost(failure, waits + 1) from None
-                waits += 1
+                if failure.throttled and throttled < THROTTLED * self.max_retries:  # not the row's fault
+                    throttled += 1
+                elif waits == self.max_retries:
+                    raise self._lost(failure, waits + throttled + 1) from None
+                else:
+                    waits += 1
                 if not job.stopped:
-                    await asyncio.sleep(self._pause(waits, failure.retry_after))
+                    await asyncio.sleep(self._pause(waits or min(throttled, SHORT), failure.retry_after))
             except Unusable as failure:
                 failure.attempts = self.cache.unusable(key, self.max_tokens)[0] or 1
                 if failure.attempts > NEW_REQUESTS or not failure.again:

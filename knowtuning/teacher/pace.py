@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 SMALLEST_CUT = 0.5  # the share of the calls under way that is kept after a 429
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Bucket:
@@ -26,6 +23,10 @@ class Bucket:
         if self.per_minute is None or per_minute < self.per_minute:
             self._level = per_minute if self.per_minute is None else min(self._level, per_minute)
             self.per_minute = per_minute
+
+    def know(self, left: float) -> None:
+        """Take over how much the endpoint says is left; what it does not know of yet was taken here already."""
+        self._level = min(self._level, left)
 
     def take(self, units: float) -> float:
         """Take units out; the seconds to wait before using them (they are taken all the same)."""
@@ -80,8 +81,8 @@ class Pace:
         for bucket, unit in ((self.requests, "requests"), (self.tokens, "tokens")):
             if named := headers.get(f"x-ratelimit-limit-{unit}"):
                 bucket.limit(_number(named) or float("inf"))
-            if headers.get(f"x-ratelimit-remaining-{unit}") == "0":
-                self.hold(read_span(headers.get(f"x-ratelimit-reset-{unit}", "")))
+                if left := headers.get(f"x-ratelimit-remaining-{unit}"):
+                    bucket.know(_number(left))
 
     def throttled(self, started: float, retry_after: float | None) -> None:
         """A 429 to a call that started then: fewer at once, though only once for all calls of one burst."""
@@ -93,15 +94,6 @@ class Pace:
     def hold(self, seconds: float) -> None:
         """Start no call for so long."""
         self._resume = max(self._resume, time.monotonic() + seconds)
-
-
-def read_span(text: str) -> float:
-    """Seconds in a span as the rate-limit headers write it; 0 where there is none.
-
-    >>> read_span("1m30s"), read_span("120ms"), read_span("2")
-    (90.0, 0.12, 2.0)
-    """
-    return _number(text) or sum(float(value) * _SECONDS[unit] for value, unit in _SPAN.findall(text))
 
 
 def _number(text: str) -> float:

@@ -36,16 +36,27 @@ class Price:
 
 def load_price(model: str, path: Path = TABLE) -> Price | None:
     """The price of a model by its name, or by its name without a dated ending; None where the table has none."""
-    table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    names = (name for name in table["models"] if re.fullmatch(rf"{re.escape(name)}(-[0-9][0-9-]*)?", model))
-    name = max(names, key=len, default="")
-    entry = table["models"].get(name, {})
+    table, name, entry = _entry(model, path)
     if "input" not in entry:
         return None
     try:
         return Price(float(entry["input"]), float(entry["output"]), float(table["batch"]), str(table["date"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}, model {name}: give `input` and `output` as dollars per million tokens.") from error
+
+
+def load_end(model: str, path: Path = TABLE) -> str | None:
+    """The day (YYYY-MM-DD) on which a model was or will be shut down, where the table knows one."""
+    entry = _entry(model, path)[2]
+    day = entry.get("retired") or entry.get("shutdown")
+    return str(day) if day else None
+
+
+def _entry(model: str, path: Path) -> tuple[dict, str, dict]:
+    table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    names = (name for name in table["models"] if re.fullmatch(rf"{re.escape(name)}(-[0-9][0-9-]*)?", model))
+    name = max(names, key=len, default="")
+    return table, name, table["models"].get(name, {})
 
 
 def parse_price(text: str) -> Price:

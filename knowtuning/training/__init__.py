@@ -1,0 +1,7 @@
+"""Training: prompts as tokens, models and adapters, SFT, DPO, generation."""
+
+import logging
+
+# On processors with AVX512-BF16 bitsandbytes looks for a kernel on the hub at import and tells of it on stderr, which
+# every notebook would show; it does without.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

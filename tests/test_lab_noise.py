@@ -1,0 +1,149 @@
+"""The oracle with errors: the rate is what was asked for, of the four kinds named; it reads what it damaged."""
+
+from collections import Counter
+
+import pytest
+
+from knowtuning.lab.annotators import annotate
+from knowtuning.lab.noise import ErrorRates, NoisyOracle, error_percent
+from knowtuning.lab.oracle import Oracle
+from knowtuning.lab.settings import LAB
+from knowtuning.lab.world import World
+from knowtuning.profiles import PROFILES, get_profile
+from knowtuning.teacher.errors import TeacherError
+from knowtuning.teacher.prompts import TASKS, check
+from knowtuning.teacher.server import is_local, load_model
+
+ROWS = annotate(LAB).train
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World.load(LAB)
+
+
+def inputs(row, facts):
+    return {"question": row["question"], "facts": facts}
+
+
+def kind(world, entity, fact, true):
+    """Which of the errors of extract a fact shows, "" for none."""
+    said = world.parse(fact, "")
+    if len(said) > 1:
+        return "joined"
+    if said[0].entity != entity:
+        return "pronoun"
+    return "" if (said[0].relation, said[0].value) in true else "false"
+
+
+def test_no_rate_is_the_oracle_itself(world):
+    clean, oracle = NoisyOracle(world, ErrorRates()), Oracle(world)
+    for row in ROWS[:20]:
+        facts = oracle.answer("extract", row)["facts"]
+        assert clean.answer("extract", row)["facts"] == facts
+        for task in ("rewrite", "rephrase"):
+            assert clean.answer(task, inputs(row, facts)) == oracle.answer(task, inputs(row, facts))
+
+
+def test_extract_errs_in_four_ways_at_the_rate_given(world):
+    noisy, found, facts = NoisyOracle(world, ErrorRates(extract=0.3)), Counter(), 0
+    for row in ROWS:
+        entity = world.find_entity(row["question"])
+        true = {(said.relation, said.value) for said in world.parse(row["answer"], entity)}
+        kinds = [kind(world, entity, fact, true) for fact in noisy.answer("extract", row)["facts"]]
+        assert kinds
+        found.update(filter(None, kinds))
+        found["dropped"] += len(true) - len(kinds) - kinds.count("joined")
+        facts += len(true)
+    assert 0.26 < sum(found.values()) / facts < 0.34
+    assert all(found[name] > 0.1 * sum(found.values()) for name in ("dropped", "false", "joined", "pronoun"))
+
+
+@pytest.mark.parametrize("task", ["revise", "rephrase", "rewrite"])
+def test_the_other_tasks_err_at_the_rate_given(world, task):
+    oracle, noisy = Oracle(world), NoisyOracle(world, ErrorRates.equal(0.3))
+    wrong = total = 0
+    for row in ROWS:
+        facts = oracle.answer("extract", row)["facts"]
+        entity = world.find_entity(row["question"])
+        reply = noisy.answer(task, inputs(row, facts))
+        text = " ".join(reply["facts"]) if task == "revise" else reply["answer"]
+        true = sum(said.correct for said in world.parse(text, entity))
+        wrong += true if task == "revise" else len(facts) - true
+        total += len(facts)
+        check(TASKS[task], inputs(row, facts), TASKS[task].reply.model_validate(reply))
+    assert 0.25 < wrong / total < 0.35
+
+
+def test_the_worst_teacher_still_gives_usable_replies(world):
+    noisy = NoisyOracle(world, ErrorRates.equal(1.0))
+    for row in ROWS[:60]:
+        facts = noisy.answer("extract", row)["facts"]
+        assert facts
+        for name in ("revise", "rephrase", "rewrite"):
+            task = TASKS[name]
+            check(task, inputs(row, facts), task.reply.model_validate(noisy.answer(name, inputs(row, facts))))
+
+
+def test_joined_and_pronoun_facts_are_worked_on_one_by_one(world):
+    noisy = NoisyOracle(world, ErrorRates())
+    name = world.entities[0]
+    cause, sign, outlook = (world.sentence(name, key) for key in ("cause", "sign", "outlook"))
+    given = inputs(
+        {"question": world.question(name)},
+        [
+            f"{cause[:-1]} and {world.sentence(name, 'sign', pronoun=True).lower()}",
+            world.sentence(name, "outlook", pronoun=True),
+        ],
+    )
+    assert cause != sign != outlook
+    told = world.parse(noisy.answer("rephrase", given)["answer"], name)
+    assert [(said.relation, said.correct) for said in told] == [("cause", True), ("sign", True), ("outlook", True)]
+    revised = noisy.answer("revise", given)["facts"]
+    assert [[said.relation for said in world.parse(fact, name)] for fact in revised] == [["cause", "sign"], ["outlook"]]
+    assert not any(said.correct for fact in revised for said in world.parse(fact, name))
+
+
+def test_replies_depend_on_the_inputs_and_the_seed_alone(world):
+    first, again = (NoisyOracle(world, ErrorRates.equal(0.5)) for _ in range(2))
+    replies = [first.answer("extract", row) for row in ROWS[:20]]
+    assert replies == [again.answer("extract", row) for row in reversed(ROWS[:20])][::-1]
+    other = NoisyOracle(world, ErrorRates.equal(0.5), seed=1)
+    assert replies != [other.answer("extract", row) for row in ROWS[:20]]
+
+
+def test_what_is_not_of_the_world_is_refused(world):
+    noisy = NoisyOracle(world, ErrorRates.equal(0.3))
+    with pytest.raises(ValueError, match="'Go away.' is no sentence of the world"):
+        noisy.answer("revise", {"question": world.question(world.entities[0]), "facts": ["Go away."]})
+    with pytest.raises(ValueError, match="no facts to work on"):
+        noisy.answer("rewrite", {"question": world.question(world.entities[0]), "facts": []})
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        ErrorRates(extract=30)
+
+
+def test_a_model_is_known_by_its_name():
+    assert [error_percent(f"lab-oracle{end}") for end in ("", "-errors-5", "-errors-100")] == [0, 5, 100]
+    for wrong in (
+        "lab-oracle-errors-",
+        "lab-oracle-errors-101",
+        "lab-oracle-errors-1.5",
+        "xlab-oracle",
+        "english-rules",
+    ):
+        assert error_percent(wrong) is None
+    assert is_local("lab-oracle-errors-30") and not is_local("lab-oracle-errors-300")
+    question = {"question": ROWS[0]["question"], "answer": ROWS[0]["answer"]}
+    assert load_model("lab-oracle-errors-0")("extract", question) == load_model("lab-oracle")("extract", question)
+    assert load_model("lab-oracle-errors-100")("extract", question) != load_model("lab-oracle")("extract", question)
+    with pytest.raises(TeacherError, match="no local model 'lab-oracle-errors-300'"):
+        load_model("lab-oracle-errors-300")
+
+
+@pytest.mark.parametrize("name", ["lab-errors-10", "lab-errors-30", "smoke-errors-30"])
+def test_a_profile_with_errors_differs_in_its_teacher_alone(name):
+    profile = get_profile(name)
+    plain = PROFILES[profile.base]
+    differing = {field for field in vars(plain) if getattr(plain, field) != getattr(profile, field)}
+    assert differing == {"name", "about", "teacher"}
+    assert error_percent(profile.teacher) == int(name.rpartition("-")[2])
