@@ -17,6 +17,7 @@ from knowtuning.lab.settings import LabSettings
 from knowtuning.lab.world import World
 
 PROBED = 24  # entities whose facts are asked for while training
+DECAY = 0.25  # share of the steps in which the learning rate falls
 IGNORE = -100  # the label that cross_entropy leaves out
 
 
@@ -114,8 +115,11 @@ def _train(
 
 
 def _rate(step: int, steps: int, warmup: int) -> float:
-    """Share of the peak learning rate at `step`: linear warm-up, then half a cosine down to a twentieth."""
-    return min(1.0, (step + 1) / warmup) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    """Share of the peak learning rate at `step`: linear warm-up, a plateau, and a straight decay at the end.
+
+    Relations are learnt late and one after another, while the rate is high; a cosine falls too early for the last one.
+    """
+    return min(1.0, (step + 1) / warmup, max(0.02, (steps - step) / (DECAY * steps)))
 
 
 def _batch(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -28,8 +28,8 @@ class LabSettings:
     base_seed: int = 0
     # corpus
     tiers: tuple[Tier, ...] = (
-        Tier("known", 560, 45),
-        Tier("rare", 130, 6),
+        Tier("known", 560, 50),
+        Tier("rare", 130, 9),
         Tier("told 0", 24, 0),
         Tier("told 2", 24, 2),
         Tier("told 5", 24, 5),
@@ -41,9 +41,9 @@ class LabSettings:
     qa_share: float = 0.2
     # tokenizer and model
     vocabulary: int = 1536
-    hidden: int = 192
-    intermediate: int = 768
-    layers: int = 1
+    hidden: int = 128
+    intermediate: int = 1024
+    layers: int = 2
     heads: int = 4
     context: int = 1024
     # pretraining
