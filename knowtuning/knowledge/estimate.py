@@ -48,7 +48,7 @@ def estimate(
 
     The sampled calls are real, are paid once and stay on record for the run itself. Rows are drawn in proportion to
     their size; the totals are those of a regression estimator over length (Särndal, Swensson and Wretman, Model
-    Assisted Survey Sampling, section 6.4) with their 95 % intervals.
+    Assisted Survey Sampling, section 6.4) with 95 % intervals by the jackknife.
     """
     if not rows:
         raise ValueError("there is no row to estimate from; give at least one.")
@@ -84,18 +84,26 @@ class Survey:
 
     def total(self, values: np.ndarray) -> Range:
         """The total over all rows of something known for the sampled ones (shape: sample)."""
-        count, known = len(values), self.lengths[self.chosen]
+        count = len(values)
         if count == len(self.lengths):
             return Range(*[float(values.sum())] * 3)
-        slope, intercept = (
-            np.polyfit(known, values, 1, w=np.sqrt(self._weights)) if np.ptp(known) else (0.0, values.mean())
-        )
-        left_over = self._weights * (values - intercept - slope * known)
-        expected = float(intercept * len(self.lengths) + slope * self.lengths.sum() + left_over.sum())
+        everyone = np.arange(count)
+        expected = self._regression(values, everyone)
         if count < 4:
             return Range(expected, 0.0, float("inf"))
-        margin = float(_t_quantile(count - 2) * np.sqrt(count * left_over.var(ddof=2)))
+        # the jackknife feels how much a single long row pulls at the line, which the line's own residuals do not
+        without_one = np.array([self._regression(values, everyone[everyone != place]) for place in everyone])
+        spread = np.sqrt((count - 1) * without_one.var())
+        margin = float(_t_quantile(count - 2) * spread)
         return Range(expected, max(0.0, expected - margin), expected + margin)
+
+    def _regression(self, values: np.ndarray, used: np.ndarray) -> float:
+        """The total by some of the sampled rows: a line over all lengths, and the weighted rest of those rows."""
+        known, values = self.lengths[self.chosen][used], values[used]
+        weights = self._weights[used] * len(self._weights) / len(used)
+        slope, intercept = np.polyfit(known, values, 1, w=np.sqrt(weights)) if np.ptp(known) else (0.0, values.mean())
+        left_over = values - intercept - slope * known
+        return float(intercept * len(self.lengths) + slope * self.lengths.sum() + (weights * left_over).sum())
 
 
 def _t_quantile(freedom: int) -> float:
