@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 
 import pytest
 from teacher_server import serving
@@ -99,3 +101,20 @@ def test_a_batch_call_costs_half():
 def test_a_price_that_is_none_is_refused(text):
     with pytest.raises(DataError, match="price"):
         parse_price(text)
+
+
+def test_two_runs_with_a_cap_spend_one_after_the_other_and_together_no_more(tmp_path):
+    with serving(lambda request: completion('{"facts": ["A."]}')) as server:
+        options = {"price": PRICE, "max_tokens": 50, "max_cost": 0.3}
+
+        def run(start):
+            with teacher_at(server.base_url, tmp_path, **options) as teacher, contextlib.suppress(CapReached):
+                teacher.map(EXTRACT, extract_rows(120, start=start))
+
+        threads = [threading.Thread(target=run, args=(start,)) for start in (0, 1000)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert 0.2 < paid(tmp_path) <= 0.3
+    assert paid(tmp_path) == pytest.approx(0.002 * len(server.requests))

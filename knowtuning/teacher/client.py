@@ -16,10 +16,11 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
@@ -44,6 +45,7 @@ NEW_REQUESTS = 2  # how often an unusable reply is asked anew
 THROTTLED = 10  # a row may be put off by 429 so many times as often as it may fail otherwise
 SHORT = 5  # doublings of the pause after a 429, as the pace slows down by itself
 FORM_PATIENCE = 3  # malformed replies in a row before another form of asking is tried
+LOCK_POLL = 0.2  # seconds
 WINDOW = 16  # rows on their way through a stream, as a multiple of the concurrency
 TOKENS_PER_CHARACTER = 0.25
 
@@ -209,7 +211,7 @@ class Teacher:
     async def _run(self, job: Job, rows: Iterable[Row]) -> None:
         started = time.perf_counter()
         try:
-            with self._spending():
+            async with self._spending():
                 self.cache.refresh()
                 self.budget = self._open_budget()
                 job.report(final=True)
@@ -221,14 +223,15 @@ class Teacher:
             job.report(final=True)
             job.close()
 
-    @contextmanager
-    def _spending(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _spending(self) -> AsyncIterator[None]:
         """With a cap, one process at a time: two that spend from one purse cannot both keep count of it."""
         if self.max_cost is None:
             yield
             return
         with open(self.cache_path.with_name(".spending.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            while not _locked(lock):
+                await asyncio.sleep(LOCK_POLL)
             yield
 
     def _open_budget(self) -> Budget | None:
@@ -477,6 +480,15 @@ class Teacher:
         """Seconds before the next attempt: doubling, half of it at random so that callers do not return in step."""
         pause = min(self.backoff * 2 ** (waits - 1), LONGEST_WAIT) * random.uniform(0.5, 1.0)
         return max(pause, retry_after or 0.0)
+
+
+def _locked(file: TextIO) -> bool:
+    """Take the lock on a file if it is free."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _next_form(features: Features, refusal: Refused) -> Features:
