@@ -12,10 +12,8 @@ PROFILE = get_profile(config.get("profile", "lab"))
 SEEDS = str(config.get("seeds", 0)).split(",")
 WANTED = str(config.get("arms", "sft,ka,knowtuning")).split(",")
 DATA, COPY, ROWS = config.get("data", ""), config.get("copy", ""), config.get("rows", 0)
-# the teacher, where it is not the profile's: its model, the cap on dollars, the Batch API
-ASKING = "".join(
-    f" {name}={config[name]}" for name in ("model", "max_cost", "batch") if config.get(name) not in (None, "", 0, "False")
-)
+# the teacher's model, where it is not the profile's: another one makes other facts
+MODEL = f" model={config['model']}" if config.get("model") else ""
 # KA and KC files of the user's in place of ours
 GIVEN = {name: config.get(name, "") for name in ("ka", "kc")}
 if unknown := set(WANTED) - set(ARMS):
@@ -27,6 +25,9 @@ EXECUTE = (
     f"OMP_NUM_THREADS={{threads}} {sys.executable} -m knowtuning execute {{params.notebook}} {{output.notebook}} "
     f"{{params.given}} --progress {RUNS}/{{wildcards.profile}}/progress/{{params.step}}.json"
 )
+# how the teacher is paid (max_cost=5 batch=true) changes nothing that it says: no reason to run anything again, and so
+# in the environment and not among the parameters
+ASK = EXECUTE.replace("{params.given}", "{params.given} ${{KNOWTUNING_PAY:-}}")
 
 
 def notebook(name):
@@ -121,9 +122,9 @@ rule extraction:
         notebook=f"{NOTEBOOK}/03_extraction.ipynb",
     params:
         **notebook("03_extraction"),
-        given="profile={profile} seed={seed}" + ASKING,
+        given="profile={profile} seed={seed}" + MODEL,
     shell:
-        EXECUTE
+        ASK
 
 
 rule difficult_knowledge:
@@ -152,9 +153,9 @@ rule rewriting:
         notebook=f"{NOTEBOOK}/05_rewriting.ipynb",
     params:
         **notebook("05_rewriting"),
-        given="profile={profile} seed={seed}" + ASKING + given_file("ka"),
+        given="profile={profile} seed={seed}" + MODEL + given_file("ka"),
     shell:
-        EXECUTE
+        ASK
 
 
 rule disturbance:
@@ -167,9 +168,9 @@ rule disturbance:
         notebook=f"{NOTEBOOK}/06_disturbance.ipynb",
     params:
         **notebook("06_disturbance"),
-        given="profile={profile} seed={seed}" + ASKING + given_file("kc"),
+        given="profile={profile} seed={seed}" + MODEL + given_file("kc"),
     shell:
-        EXECUTE
+        ASK
 
 
 rule knowledge_augmentation:

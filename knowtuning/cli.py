@@ -70,13 +70,14 @@ def _walk(arguments: argparse.Namespace) -> int:
         "copy": copy,
         "rows": arguments.rows,
         "model": arguments.teacher,
-        "max_cost": arguments.max_cost,
-        "batch": arguments.batch,
         "ka": _file(arguments.ka, "ka"),
         "kc": _file(arguments.kc, "kc"),
     }
     options = {name: str(value) for name, value in given.items() if value}
-    code = walk(arguments.profile, arguments.seeds, arguments.arms, arguments.cores, options, arguments.retry_failed)
+    pay = f"max_cost={arguments.max_cost}" + (" batch=true" if arguments.batch else "")
+    code = walk(
+        arguments.profile, arguments.seeds, arguments.arms, arguments.cores, options, pay, arguments.retry_failed
+    )
     if code == 0:
         from knowtuning.evaluation.report import print_report
 

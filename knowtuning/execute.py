@@ -81,7 +81,6 @@ def execute(notebook: str | Path, output: Path, given: dict[str, str], progress:
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     path = Path(notebook) if Path(notebook).suffix else NOTEBOOKS / f"{notebook}.ipynb"
     if not path.exists():
@@ -97,13 +96,7 @@ def execute(notebook: str | Path, output: Path, given: dict[str, str], progress:
     start = time.time()
     try:
         papermill.execute_notebook(
-            str(path),
-            str(partial),
-            values,
-            kernel_name="python3",
-            cwd=str(NOTEBOOKS),
-            progress_bar=False,
-            config=Config(KernelManager={"transport": "ipc"}),  # sockets of this user, not open ports of the machine
+            str(path), str(partial), values, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False
         )
     except PapermillExecutionError as error:
         os.replace(partial, failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import signal
 import subprocess
@@ -23,11 +24,20 @@ GRACE = 90.0  # seconds: more than a call of the teacher may take
 TEACHER_RULES = ("extraction", "rewriting", "disturbance")
 
 
-def walk(profile: str, seeds: str, arms: str, cores: int, options: dict[str, str], retry_failed: bool = False) -> int:
+def walk(
+    profile: str,
+    seeds: str,
+    arms: str,
+    cores: int,
+    options: dict[str, str],
+    pay: str = "",
+    retry_failed: bool = False,
+) -> int:
     """Execute every notebook whose artefacts are missing or older than their inputs; return Snakemake's exit code.
 
     A run that was killed goes on where it stopped. A second walk over the same profile at the same time is refused.
-    `retry_failed`: run the teacher's stages again, and ask anew about the rows that were given up.
+    `pay`: parameters of the notebooks that ask the teacher, which are no reason to run one again ("max_cost=5.0").
+    `retry_failed`: run these notebooks again, and ask anew about the rows that were given up.
     """
     folder = runs_folder() / profile
     (folder / "progress").mkdir(parents=True, exist_ok=True)
@@ -46,15 +56,18 @@ def walk(profile: str, seeds: str, arms: str, cores: int, options: dict[str, str
             with closing(Cache(folder / "teacher" / "cache.jsonl")) as cache:
                 cache.forgive()
         # the children inherit the lock, so that it lasts as long as any of them and goes with the last
-        child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, pass_fds=[lock.fileno()])
+        environment = {**os.environ, "KNOWTUNING_PAY": pay}
+        child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, pass_fds=[lock.fileno()])
         signal.signal(signal.SIGTERM, _terminated)
         try:
             _follow(child, log, folder)
         except KeyboardInterrupt as reason:
-            # Ctrl-C reaches the children by itself; a plain kill does not, and would leave them behind with the lock
-            _end(child, signal.SIGINT if reason.args else None)
+            _end(child, told=not reason.args)
             print("\nStopped. The same command goes on from here; no teacher call is repeated.")
             return 130
+        except BaseException:
+            _end(child)
+            raise
     if child.returncode:
         for line in _failures(Path(log.name)):
             print(line, file=sys.stderr)
@@ -66,12 +79,18 @@ def _terminated(number: int, frame: object) -> None:
     raise KeyboardInterrupt("terminated")
 
 
-def _end(child: subprocess.Popen, send: signal.Signals | None) -> None:
-    """Wait for Snakemake and the notebooks under it to end, so that paid calls under way are still recorded."""
+def _end(child: subprocess.Popen, told: bool = False) -> None:
+    """End Snakemake and the notebooks under it, and wait: paid calls under way are still recorded.
+
+    Ctrl-C in a terminal has `told` them all already; anything else would leave them behind, and with them the lock.
+    """
     family = [child, *psutil.Process(child.pid).children(recursive=True)] if child.poll() is None else []
-    for process in family if send else []:
+    for process in [] if told else family:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            process.send_signal(send)
+            if process is child:
+                child.terminate()  # Snakemake starts nothing new and waits for what runs
+            elif any("ipykernel" in word for word in process.cmdline()):
+                process.send_signal(signal.SIGINT)  # a kernel interrupts its cell, whatever its parents ignore
     try:
         child.wait(timeout=GRACE)
     except subprocess.TimeoutExpired:

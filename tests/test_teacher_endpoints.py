@@ -71,11 +71,11 @@ def test_an_endpoint_that_changed_is_found_out_anew(tmp_path):
 
 
 def test_one_bad_reply_does_not_cost_an_endpoint_its_schema(tmp_path):
-    options = ServerOptions(faults=1.0, fault_kinds=("truncated",))
+    options = ServerOptions(faults=1.0, fault_kinds=("wrong_schema",))
     with serving(options=options) as server, teacher_at(server.base_url, tmp_path) as teacher:
         teacher.map(EXTRACT, extract_rows(4))
         assert teacher.features.structured != "json_schema", "three in a row say that the form is not understood"
-    with serving(options=ServerOptions(faults=0.3, fault_kinds=("truncated",))) as server:
+    with serving(options=ServerOptions(faults=0.3, fault_kinds=("wrong_schema",))) as server:
         with teacher_at(server.base_url, tmp_path / "new") as teacher:
             teacher.map(EXTRACT, extract_rows(30))
             assert teacher.features.structured == "json_schema"
