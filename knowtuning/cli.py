@@ -33,7 +33,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _preview(arguments: argparse.Namespace) -> None:
     from knowtuning.prospect import preview
 
-    preview(arguments.profile, *_data(arguments), arguments.rows, arguments.teacher, arguments.count)
+    cap = arguments.max_cost or None
+    preview(arguments.profile, *_data(arguments), arguments.rows, arguments.teacher, arguments.count, cap)
 
 
 def _estimate(arguments: argparse.Namespace) -> None:
@@ -49,6 +50,7 @@ def _estimate(arguments: argparse.Namespace) -> None:
         arguments.sample,
         price,
         arguments.batch,
+        arguments.max_cost or None,
     )
 
 
@@ -102,7 +104,8 @@ def _quality(arguments: argparse.Namespace) -> None:
     from knowtuning.artifacts import runs_folder
     from knowtuning.evaluation.teachers import print_quality
 
-    print_quality(arguments.teacher, runs_folder() / "quality" / arguments.teacher.replace("/", "_"))
+    directory = runs_folder() / "quality" / arguments.teacher.replace("/", "_")
+    print_quality(arguments.teacher, directory, max_cost=arguments.max_cost or None)
 
 
 def _publish(arguments: argparse.Namespace) -> None:
@@ -150,6 +153,7 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     data.add_argument("--copy", default="", help="local copy of a named data set, in place of the download")
     data.add_argument("--rows", type=int, default=0, help="use the first ROWS rows (default: all)")
     data.add_argument("--teacher", default="", help="model to ask (default: the profile's)")
+    _max_cost(data)
 
     doctor = commands.add_parser("doctor", help="say whether endpoint, machine and packages suffice for a profile")
     doctor.add_argument("--profile", default="lab")
@@ -174,7 +178,6 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     walk.add_argument("--seeds", default="0", help="comma-separated (default: 0)")
     walk.add_argument("--arms", default="sft,ka,knowtuning", help="comma-separated (default: sft,ka,knowtuning)")
     walk.add_argument("--cores", type=int, default=os.cpu_count() or 1)
-    walk.add_argument("--max-cost", type=float, default=0.0, help="dollars for the teacher, all calls so far included")
     walk.add_argument("--batch", action="store_true", help="ask the teacher by the Batch API: half price, within a day")
     walk.add_argument("--retry-failed", action="store_true", help="ask the teacher anew about rows that it gave up")
     walk.add_argument("--ka", default="", help="train on this KA file (alpaca form) instead of rewriting")
@@ -190,6 +193,7 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
 
     quality = commands.add_parser("quality", help="measure a teacher on 60 answers labelled by hand (240 calls or so)")
     quality.add_argument("--teacher", default="english-rules", help="model to ask (default: english-rules)")
+    _max_cost(quality)
     quality.set_defaults(run=_quality)
 
     publish = commands.add_parser("publish", help="copy a run's executed notebooks and figures into the repository")
@@ -217,6 +221,11 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
         add_arguments(serve)
     serve.set_defaults(run=_serve)
     return parser
+
+
+def _max_cost(parser: argparse.ArgumentParser) -> None:
+    said = "dollars that the teacher may cost, all calls on record included (default: no cap)"
+    parser.add_argument("--max-cost", type=float, default=0.0, help=said)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,14 @@ def training_rows(profile: Profile, data: str, copy: str, rows: int, seed: int =
 
 
 def preview(
-    profile: str, data: str = "", copy: str = "", rows: int = 0, teacher: str = "", count: int = 5, seed: int = 0
+    profile: str,
+    data: str = "",
+    copy: str = "",
+    rows: int = 0,
+    teacher: str = "",
+    count: int = 5,
+    max_cost: float | None = None,
+    seed: int = 0,
 ) -> list[Trail]:
     """Send `count` real rows through extract, rewrite, revise and rephrase, and print each with what came out.
 
@@ -39,7 +46,7 @@ def preview(
     known = get_profile(profile)
     chosen = training_rows(known, data, copy, rows, seed)[:count]
     model = teacher or known.teacher
-    with open_teacher(model, runs_folder() / profile / "teacher", settings=known.base) as asked:
+    with open_teacher(model, runs_folder() / profile / "teacher", known.base, max_cost=max_cost) as asked:
         trails = run_stages(asked, chosen, seed=seed)
     for number, trail in enumerate(trails, start=1):
         print(f"── {number} of {len(trails)} · {trail.row['id']} " + "─" * 20)
@@ -82,6 +89,7 @@ def print_estimate(
     sample: int = 60,
     price: Price | None = None,
     batch: bool = False,
+    max_cost: float | None = None,
     seed: int = 0,
 ) -> Estimate:
     """Estimate calls, tokens and dollars of a walk's teacher stages and print them, stage by stage."""
@@ -89,7 +97,7 @@ def print_estimate(
     model = teacher or known.teacher
     price = price or load_price(model)
     chosen = training_rows(known, data, copy, rows, seed)
-    with open_teacher(model, runs_folder() / profile / "teacher", settings=known.base) as asked:
+    with open_teacher(model, runs_folder() / profile / "teacher", known.base, max_cost=max_cost) as asked:
         result = estimate(asked, chosen, sample, seed=seed, price=price, batch=batch)
     table = Table("stage", box=box.SIMPLE)
     columns = [("calls", "calls"), ("tokens in", "prompt_tokens"), ("tokens out", "completion_tokens")]

@@ -133,6 +133,17 @@ def test_estimate_prints_every_stage_and_says_when_no_price_is_known(data, capsy
     assert "No price of stub is known" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", [["preview", "--count", "30"], ["estimate", "--sample", "40"]])
+def test_a_cap_holds_before_the_run_too(data, monkeypatch, capsys, command):
+    with serving() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setattr("knowtuning.teacher.client.load_price", lambda model: Price(1.0, 1.0, 0.5))
+        options = ["--profile", "dolly-offline", "--data", data, "--teacher", "stub", "--max-cost", "0.02"]
+        assert main([command[0], *options, *command[1:]]) == 1
+    assert "The cap of $0.02 is reached" in capsys.readouterr().err
+    assert 0 < len(server.requests) < 40
+
+
 # --- the doctor
 
 

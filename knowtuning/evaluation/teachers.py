@@ -209,7 +209,7 @@ def _rows(domain: str, counts: list[Counts]) -> list[dict]:
     return rows
 
 
-def print_quality(model: str, directory: Path | str, concurrency: int = 16) -> dict:
+def print_quality(model: str, directory: Path | str, concurrency: int = 16, max_cost: float | None = None) -> dict:
     """Measure a teacher, print the table on 80 columns, and return the result.
 
     A teacher of the lab, which knows one world only, is measured on the lab's training answers; any other on the
@@ -223,7 +223,7 @@ def print_quality(model: str, directory: Path | str, concurrency: int = 16) -> d
     from knowtuning.teacher.server import open_teacher
 
     in_lab = model.startswith("lab-oracle")
-    with open_teacher(model, directory, concurrency=concurrency) as teacher:
+    with open_teacher(model, directory, concurrency=concurrency, max_cost=max_cost) as teacher:
         if in_lab:
             quality = measure_lab(teacher, World.load(LAB), annotate(LAB).train)
         else:
