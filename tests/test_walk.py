@@ -99,6 +99,13 @@ class TestSmoke:
             manifest = json.loads(path.read_text())
             assert manifest["writes"] and manifest["seconds"] > 0 and manifest["versions"]["trl"] != "not installed"
 
+    def test_the_appendix_on_teacher_errors_runs_on_the_walk(self, runs, tmp_path):
+        shutil.copytree(runs / "smoke", tmp_path / "smoke")
+        done = execute(tmp_path, "A1_teacher_errors", "profile=smoke", "profiles=smoke")
+        assert done.returncode == 0, done.stderr
+        quality = json.loads((tmp_path / "smoke" / "seed-0" / "teacher_quality.json").read_text())
+        assert quality["quality"]["answers"] == 60 and len(quality["measured"]) == 12
+
     def test_no_artefact_carries_a_path_of_this_machine(self, runs):
         for path in (runs / "smoke").rglob("*"):
             if path.suffix in (".ipynb", ".json", ".jsonl", ".md") and "progress" not in path.parts:
