@@ -140,6 +140,19 @@ def test_tokens_are_counted_as_the_endpoint_says(tmp_path):
     assert 0 < counts["seconds"] < 10
 
 
+def test_where_the_endpoint_counts_no_tokens_they_are_guessed_and_marked(tmp_path):
+    def uncounted(request):
+        message = {"role": "assistant", "content": '{"facts": ["A."]}'}
+        return web.json_response({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    with serving(uncounted) as server, teacher_at(server.base_url, tmp_path) as teacher:
+        teacher.map(EXTRACT, extract_rows(1))
+        counts = teacher.counts["extract"]
+    [record] = read_jsonl(tmp_path / "cache.jsonl")
+    assert record["usage"]["guessed"] and counts["completion_tokens"] == 6
+    assert counts["prompt_tokens"] > len(EXTRACT.system) / 4
+
+
 def test_progress_counts_rows_in_the_callers_thread(tmp_path):
     seen = []
     with (

@@ -29,7 +29,7 @@ from pydantic import BaseModel
 from knowtuning.teacher.batch import collect_batches
 from knowtuning.teacher.budget import Budget, upper_bound
 from knowtuning.teacher.cache import Cache, cache_key
-from knowtuning.teacher.completion import read_body, read_text, read_usage
+from knowtuning.teacher.completion import guess_usage, read_body, read_text, read_usage
 from knowtuning.teacher.endpoint import find_base_url, find_key, is_loopback, without_key
 from knowtuning.teacher.errors import Refused, TeacherError, Transient, Unusable
 from knowtuning.teacher.failures import LONGEST_WAIT, classify, shown
@@ -38,7 +38,7 @@ from knowtuning.teacher.job import Item, Job, Progress, Row
 from knowtuning.teacher.ledger import new_counts
 from knowtuning.teacher.pace import Pace
 from knowtuning.teacher.prices import Price, load_price, spent
-from knowtuning.teacher.prompts import Malformed, ReplyError, Task, parse
+from knowtuning.teacher.prompts import Malformed, ReplyError, Task, messages, parse
 from knowtuning.teacher.quarantine import listed, settle
 
 NEW_REQUESTS = 2  # how often an unusable reply is asked anew
@@ -391,8 +391,10 @@ class Teacher:
             failure = Unusable(str(error), raw=text, malformed=isinstance(error, Malformed))
         except Unusable as error:
             failure = error
-        for name, tokens in usage.items():
-            job.counts[name] += tokens
+        if not any(usage.values()):
+            usage = guess_usage(messages(job.task, inputs, self.features.structured), text or body)
+        for name in ("prompt_tokens", "completion_tokens"):
+            job.counts[name] += usage[name]
         entry = {"key": key, "task": job.task.name, "model": self.model}
         if failure is None:
             entry |= {"reply": reply.model_dump(), "raw": text}

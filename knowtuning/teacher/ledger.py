@@ -22,7 +22,7 @@ def new_counts() -> dict[str, float]:
 
     Rows `asked`, rows served without a call of their own (`from_cache`) and rows `quarantined`; `calls` (over HTTP, or
     in a batch), the `retries` among them, and those `unanswered` though the endpoint may charge for them; tokens of all
-    replies as the endpoint counted them; wall-clock `seconds`.
+    replies as the endpoint counted them, or guessed where it counts none; wall-clock `seconds`.
     """
     return dict.fromkeys(COUNTS, 0) | {"seconds": 0.0}
 
