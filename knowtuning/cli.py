@@ -6,10 +6,14 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from knowtuning.artifacts import DataError
 from knowtuning.execute import NotebookError
 from knowtuning.teacher.errors import TeacherError
+
+if TYPE_CHECKING:
+    from knowtuning.prospect import Prospect
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,8 +37,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _preview(arguments: argparse.Namespace) -> None:
     from knowtuning.prospect import preview
 
-    cap = arguments.max_cost or None
-    preview(arguments.profile, *_data(arguments), arguments.rows, arguments.teacher, arguments.count, cap)
+    preview(_prospect(arguments), arguments.count)
 
 
 def _estimate(arguments: argparse.Namespace) -> None:
@@ -42,16 +45,7 @@ def _estimate(arguments: argparse.Namespace) -> None:
     from knowtuning.teacher.prices import parse_price
 
     price = parse_price(arguments.price) if arguments.price else None
-    print_estimate(
-        arguments.profile,
-        *_data(arguments),
-        arguments.rows,
-        arguments.teacher,
-        arguments.sample,
-        price,
-        arguments.batch,
-        arguments.max_cost or None,
-    )
+    print_estimate(_prospect(arguments), arguments.sample, price, arguments.batch)
 
 
 def _walk(arguments: argparse.Namespace) -> int:
@@ -126,6 +120,14 @@ def _serve(arguments: argparse.Namespace) -> None:
     from knowtuning.teacher.serving.options import from_arguments
 
     run_server(arguments.model, settings=arguments.settings, port=arguments.port, options=from_arguments(arguments))
+
+
+def _prospect(arguments: argparse.Namespace) -> Prospect:
+    from knowtuning.prospect import Prospect
+
+    data, copy = _data(arguments)
+    cap = arguments.max_cost or None
+    return Prospect(arguments.profile, data, copy, arguments.rows, arguments.teacher, cap)
 
 
 def _data(arguments: argparse.Namespace) -> tuple[str, str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -13,48 +16,63 @@ from knowtuning.data import sources
 from knowtuning.knowledge.estimate import Estimate, Range, estimate
 from knowtuning.knowledge.stages import Trail, run_stages
 from knowtuning.lab import annotators
-from knowtuning.profiles import Profile, get_profile
+from knowtuning.profiles import get_profile
+from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prices import Price, load_price
 from knowtuning.teacher.server import open_teacher
 
 WIDTH = 80
 
 
-def training_rows(profile: Profile, data: str, copy: str, rows: int, seed: int = 0) -> list[dict]:
-    """The QA rows that the teacher will be asked about: those that notebook 01 leaves for training."""
-    if profile.lab:
-        return annotators.annotate(profile.lab, seed).train
-    if not data:
-        raise DataError(f"profile {profile.name} needs real text: give --data FILE.")
-    return sources.draw(data, copy, rows, profile.valid_rows, profile.test_rows, seed)[0].train
+@dataclass(frozen=True)
+class Prospect:
+    """What a walk would ask whom: the rows and options of `knowtuning walk`, before it."""
+
+    profile: str
+    data: str = ""
+    copy: str = ""
+    rows: int = 0
+    teacher: str = ""
+    max_cost: float | None = None
+    seed: int = 0
+
+    @property
+    def model(self) -> str:
+        """The teacher's model: the one named, or the profile's."""
+        return self.teacher or get_profile(self.profile).teacher
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps what its teacher says."""
+        return runs_folder() / self.profile / "teacher"
+
+    def training_rows(self) -> list[dict]:
+        """The QA rows that the teacher will be asked about: those that notebook 01 leaves for training."""
+        profile = get_profile(self.profile)
+        if profile.lab:
+            return annotators.annotate(profile.lab, self.seed).train
+        if not self.data:
+            raise DataError(f"profile {profile.name} needs real text: give --data FILE.")
+        sizes = profile.valid_rows, profile.test_rows
+        return sources.draw(self.data, self.copy, self.rows, *sizes, self.seed)[0].train
+
+    def open_teacher(self) -> AbstractContextManager[Teacher]:
+        """The run's own teacher: what is asked of it now stays on record, and the run does not pay for it again."""
+        return open_teacher(self.model, self.folder, get_profile(self.profile).base, max_cost=self.max_cost)
 
 
-def preview(
-    profile: str,
-    data: str = "",
-    copy: str = "",
-    rows: int = 0,
-    teacher: str = "",
-    count: int = 5,
-    max_cost: float | None = None,
-    seed: int = 0,
-) -> list[Trail]:
-    """Send `count` real rows through extract, rewrite, revise and rephrase, and print each with what came out.
-
-    The calls are real and stay on record: the run does not pay for them again.
-    """
-    known = get_profile(profile)
-    chosen = training_rows(known, data, copy, rows, seed)[:count]
-    model = teacher or known.teacher
-    with open_teacher(model, runs_folder() / profile / "teacher", known.base, max_cost=max_cost) as asked:
-        trails = run_stages(asked, chosen, seed=seed)
+def preview(prospect: Prospect, count: int = 5) -> list[Trail]:
+    """Send `count` real rows through extract, rewrite, revise and rephrase, and print each with what came out."""
+    rows = prospect.training_rows()[:count]
+    with prospect.open_teacher() as teacher:
+        trails = run_stages(teacher, rows, seed=prospect.seed)
     for number, trail in enumerate(trails, start=1):
         print(f"── {number} of {len(trails)} · {trail.row['id']} " + "─" * 20)
         _print_trail(trail)
     failed = sum(reply is None for trail in trails for reply in trail.replies.values())
-    print(f"{failed} of {sum(len(trail.replies) for trail in trails)} requests failed (model {model}).")
+    print(f"{failed} of {sum(len(trail.replies) for trail in trails)} requests failed (model {prospect.model}).")
     if failed:
-        print(f"Reasons and raw replies: {shown(runs_folder() / profile / 'teacher' / 'quarantine.jsonl')}")
+        print(f"Reasons and raw replies: {shown(prospect.folder / 'quarantine.jsonl')}")
     return trails
 
 
@@ -80,25 +98,12 @@ def _say(label: str, text: str) -> None:
     print(f"{label:<14}" + f"\n{indent}".join(lines))
 
 
-def print_estimate(
-    profile: str,
-    data: str = "",
-    copy: str = "",
-    rows: int = 0,
-    teacher: str = "",
-    sample: int = 60,
-    price: Price | None = None,
-    batch: bool = False,
-    max_cost: float | None = None,
-    seed: int = 0,
-) -> Estimate:
+def print_estimate(prospect: Prospect, sample: int = 60, price: Price | None = None, batch: bool = False) -> Estimate:
     """Estimate calls, tokens and dollars of a walk's teacher stages and print them, stage by stage."""
-    known = get_profile(profile)
-    model = teacher or known.teacher
+    model, rows = prospect.model, prospect.training_rows()
     price = price or load_price(model)
-    chosen = training_rows(known, data, copy, rows, seed)
-    with open_teacher(model, runs_folder() / profile / "teacher", known.base, max_cost=max_cost) as asked:
-        result = estimate(asked, chosen, sample, seed=seed, price=price, batch=batch)
+    with prospect.open_teacher() as teacher:
+        result = estimate(teacher, rows, sample, seed=prospect.seed, price=price, batch=batch)
     table = Table("stage", box=box.SIMPLE)
     columns = [("calls", "calls"), ("tokens in", "prompt_tokens"), ("tokens out", "completion_tokens")]
     columns += [("dollars", "dollars")] if price else []

@@ -27,6 +27,8 @@ from knowtuning.teacher.serving.faults import FAULT_KINDS
 
 PATIENT = ("--timeout", "1.0", "--max-retries", "8", "--backoff", "0.05")
 WITHOUT_A_REPLY = ("storm", "error500", "reset", "html", "echo_key")  # kinds after which nothing is paid
+# kinds whose reply says what it cost
+WITH_USAGE = ("truncated", "wrong_schema", "refusal", "empty_choices", "duplicate_field", "reordered")
 SEED = 7
 
 
@@ -74,9 +76,6 @@ def faulty_endpoint(folder: Path, calls: int, share: float) -> dict:
         "poisoned_rows": len(everything) // 500,
         "seconds": round(measured["seconds"], 1),
     }
-
-
-WITH_USAGE = ("truncated", "wrong_schema", "refusal", "empty_choices", "duplicate_field", "reordered")
 
 
 def killed_run(folder: Path, rows_count: int, kills: int) -> dict:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import random
 import threading
 import time
@@ -38,7 +37,7 @@ from knowtuning.teacher.job import Item, Job, Progress, Row
 from knowtuning.teacher.ledger import new_counts
 from knowtuning.teacher.pace import Pace
 from knowtuning.teacher.prices import Price, load_price, spent
-from knowtuning.teacher.prompts import Malformed, ReplyError, Task, messages, parse
+from knowtuning.teacher.prompts import Malformed, ReplyError, Task, accept, messages, parse
 from knowtuning.teacher.quarantine import listed, settle
 
 NEW_REQUESTS = 2  # how often an unusable reply is asked anew
@@ -302,7 +301,7 @@ class Teacher:
         if reply is None:
             return None
         try:
-            return parse(task, inputs, json.dumps(reply))
+            return accept(task, inputs, reply)
         except ReplyError:  # recorded under weaker checks, or edited by hand: ask again
             return None
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-SMALLEST_CUT = 0.5  # the share of the calls under way that is kept after a 429
+CUT = 0.5  # the share of the calls under way that is kept after a 429
 
 
 class Bucket:
@@ -58,16 +58,14 @@ class Pace:
     @asynccontextmanager
     async def slot(self, tokens: float) -> AsyncIterator[float]:
         """Hold one of the places while a call of about `tokens` is under way; yields when it started."""
-        # by-pass of all waiting in the common case: these lines run once per call
         while self._busy >= int(self.limit):
             self._changed.clear()
             await self._changed.wait()
         self._busy += 1
         try:
-            wait = max(self.requests.take(1), self.tokens.take(tokens))
-            while (wait := max(wait, self._resume - time.monotonic())) > 0:
-                await asyncio.sleep(wait)
-                wait = 0.0
+            await asyncio.sleep(max(self.requests.take(1), self.tokens.take(tokens)))
+            while (held := self._resume - time.monotonic()) > 0:
+                await asyncio.sleep(held)
             yield time.monotonic()
         finally:
             self._busy -= 1
@@ -87,7 +85,7 @@ class Pace:
     def throttled(self, started: float, retry_after: float | None) -> None:
         """A 429 to a call that started then: fewer at once, though only once for all calls of one burst."""
         if started > self._cut:
-            self.limit = max(1.0, min(self.limit, float(self._busy)) * SMALLEST_CUT)
+            self.limit = max(1.0, min(self.limit, float(self._busy)) * CUT)
             self._cut = time.monotonic()
         self.hold(retry_after or 0.0)
 

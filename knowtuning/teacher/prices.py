@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +78,3 @@ def spent(spending: Mapping[tuple[str, bool], Paid], price_of: Mapping[str, Pric
     """Dollars for everything on record (`Cache.spending`); models without a price count nothing."""
     known = ((paid, price_of.get(model), batch) for (model, batch), paid in spending.items())
     return sum(p.dollars(paid.prompt_tokens, paid.completion_tokens, batch) for paid, p, batch in known if p)
-
-
-def unpriced(models: Iterable[str], price_of: Mapping[str, Price | None]) -> list[str]:
-    """Models that were paid for and of which the table knows no price."""
-    return sorted({model for model in models if price_of.get(model) is None})

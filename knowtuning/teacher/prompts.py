@@ -269,8 +269,13 @@ def parse(task: Task, inputs: dict, text: str) -> BaseModel:
     >>> parse(EXTRACT, {"question": "Who?", "answer": "Ana Ruiz."}, '{"facts": ["It was Ana Ruiz."]}').facts
     ['It was Ana Ruiz.']
     """
+    return accept(task, inputs, _json_in(text))
+
+
+def accept(task: Task, inputs: dict, value: object) -> BaseModel:
+    """Turn a reply's JSON value into the task's reply model; raises as `parse` does."""
     try:
-        reply = task.reply.model_validate(_json_in(text))
+        reply = task.reply.model_validate(value)
     except ValidationError as error:
         raise Malformed(_first_problem(error)) from None
     check(task, inputs, reply)
