@@ -163,11 +163,11 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     preview = commands.add_parser("preview", parents=[data], help="show a few rows and what the teacher makes of them")
-    preview.add_argument("--count", type=int, default=5, help="rows to show (default: 5)")
+    preview.add_argument("--count", type=_positive, default=5, help="rows to show (default: 5)")
     preview.set_defaults(run=_preview)
 
     estimate = commands.add_parser("estimate", parents=[data], help="calls, tokens and dollars of a run, from a sample")
-    estimate.add_argument("--sample", type=int, default=60, help="rows to ask about (default: 60)")
+    estimate.add_argument("--sample", type=_positive, default=60, help="rows to ask about (default: 60)")
     estimate.add_argument(
         "--price", default="", metavar="IN,OUT", help="dollars per million tokens, where none is known"
     )
@@ -225,9 +225,25 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _dollars(text: str) -> float:
+    try:
+        dollars = float(text)
+    except ValueError:
+        dollars = -1.0
+    if not 0 <= dollars < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of dollars, such as 2.5 (0: no cap)")
+    return dollars
+
+
 def _max_cost(parser: argparse.ArgumentParser) -> None:
     said = "dollars that the teacher may cost, all calls on record included (default: no cap)"
-    parser.add_argument("--max-cost", type=float, default=0.0, help=said)
+    parser.add_argument("--max-cost", type=_dollars, default=0.0, help=said)
 
 
 if __name__ == "__main__":

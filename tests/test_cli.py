@@ -36,3 +36,18 @@ def test_a_second_walk_over_a_profile_is_refused(tmp_path, capsys):
 def test_a_parameter_without_a_value_is_refused(capsys):
     assert main(["execute", "01_questions_and_answers", "out.ipynb", "seed"]) == 1
     assert "write name=value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["estimate", "--sample", "0"], "--sample: '0' is not a whole number above 0"),
+        (["preview", "--count", "many"], "--count: 'many' is not a whole number above 0"),
+        (["walk", "--max-cost", "-3"], "--max-cost: '-3' is not an amount of dollars"),
+        (["walk", "--max-cost", "nan"], "--max-cost: 'nan' is not an amount of dollars"),
+    ],
+)
+def test_a_number_that_means_nothing_is_refused(command, sentence, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 2 and sentence in capsys.readouterr().err
