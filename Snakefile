@@ -11,6 +11,7 @@ RUNS = os.environ.get("KNOWTUNING_RUNS", "runs")
 PROFILE = get_profile(config.get("profile", "lab"))
 SEEDS = str(config.get("seeds", 0)).split(",")
 WANTED = str(config.get("arms", "sft,ka,knowtuning")).split(",")
+SHARDS = int(config.get("shards", 1))
 DATA, COPY, ROWS = config.get("data", ""), config.get("copy", ""), config.get("rows", 0)
 # the teacher's model, where it is not the profile's: another one makes other facts
 MODEL = f" model={config['model']}" if config.get("model") else ""
@@ -42,6 +43,15 @@ def notebook(name):
     }
 
 
+def of_shards(stage):
+    """What a notebook waits for where its rows are worked on in shards (see shards.smk)."""
+    if SHARDS == 1:
+        return []
+    if stage == "score":
+        return [f"{RUN}/shards/{number}-of-{SHARDS}/difficulty.jsonl" for number in range(1, SHARDS + 1)]
+    return [f"{RUN}/shards/{stage}-of-{SHARDS}.gathered"]
+
+
 def given_file(name):
     return f" given={GIVEN[name]}" if GIVEN[name] else ""
 
@@ -61,6 +71,13 @@ def trained(wildcards):
 
 def compared(wildcards):
     return [f"{RUN}/scores/{arm}.json".format(**wildcards) for arm in ARMS[wildcards.arm].against]
+
+
+def model(processes=1):
+    """What a cluster gives a notebook that runs the model, beyond its defaults; our own small bases need nothing."""
+    if PROFILE.base in PROFILES:
+        return {}
+    return {"mem_mb": int(1024 * PROFILE.memory_gb), "gpu": processes}
 
 
 wildcard_constraints:
@@ -113,6 +130,8 @@ rule vanilla_sft:
     params:
         **notebook("02_vanilla_sft"),
         given="profile={profile} seed={seed}",
+    resources:
+        **model(PROFILE.num_processes),
     shell:
         EXECUTE
 
@@ -120,6 +139,7 @@ rule vanilla_sft:
 rule extraction:
     input:
         rules.questions_and_answers.output.train,
+        of_shards("extract"),
     output:
         facts=f"{RUN}/facts.jsonl",
         notebook=f"{NOTEBOOK}/03_extraction.ipynb",
@@ -136,12 +156,15 @@ rule difficult_knowledge:
         adapter("sft"),
         rules.questions_and_answers.output.train,
         rules.extraction.output.facts,
+        of_shards("score"),
     output:
         difficulty=f"{RUN}/difficulty.jsonl",
         notebook=f"{NOTEBOOK}/04_difficult_knowledge.ipynb",
     params:
         **notebook("04_difficult_knowledge"),
         given="profile={profile} seed={seed}",
+    resources:
+        **model(),
     shell:
         EXECUTE
 
@@ -149,7 +172,7 @@ rule difficult_knowledge:
 rule rewriting:
     input:
         rules.questions_and_answers.output.train,
-        [GIVEN["ka"]] if GIVEN["ka"] else rules.difficult_knowledge.output.difficulty,
+        [GIVEN["ka"]] if GIVEN["ka"] else [rules.difficult_knowledge.output.difficulty, *of_shards("rewrite")],
     output:
         ka=f"{RUN}/ka.json",
         provenance=f"{RUN}/ka.provenance.jsonl",
@@ -164,7 +187,7 @@ rule rewriting:
 rule disturbance:
     input:
         rules.questions_and_answers.output.train,
-        [GIVEN["kc"]] if GIVEN["kc"] else rules.extraction.output.facts,
+        [GIVEN["kc"]] if GIVEN["kc"] else [rules.extraction.output.facts, *of_shards("disturb")],
     output:
         kc=f"{RUN}/kc.json",
         provenance=f"{RUN}/kc.provenance.jsonl",
@@ -186,6 +209,8 @@ rule knowledge_augmentation:
     params:
         **notebook("07_knowledge_augmentation"),
         given="profile={profile} seed={seed}",
+    resources:
+        **model(PROFILE.num_processes),
     shell:
         EXECUTE
 
@@ -202,6 +227,8 @@ rule baselines:
     params:
         **notebook("10_baselines"),
         given="profile={profile} seed={seed}" + MODEL,
+    resources:
+        **model(),
     shell:
         ASK
 
@@ -220,6 +247,8 @@ rule knowledge_comparison:
         **notebook("08_knowledge_comparison") | {"step": "08_knowledge_comparison.{arm}"},
         given=lambda w: f"profile={w.profile} seed={w.seed} arm={w.arm} start={ARMS[w.arm].start} "
         f"aspects={','.join(ARMS[w.arm].aspects)} gamma={ARMS[w.arm].gamma}",
+    resources:
+        **model(PROFILE.num_processes),
     shell:
         EXECUTE
 
@@ -238,6 +267,8 @@ rule evaluation:
     params:
         **notebook("09_evaluation") | {"step": "09_evaluation.{arm}"},
         given=lambda w: f"profile={w.profile} seed={w.seed} arm={w.arm} against={','.join(ARMS[w.arm].against)}",
+    resources:
+        **model(),
     shell:
         EXECUTE
 
@@ -266,6 +297,11 @@ def everything():
 
 
 include: "study.smk"
+
+
+if SHARDS > 1:
+
+    include: "shards.smk"
 
 
 rule all:

@@ -8,8 +8,9 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +43,42 @@ class DataError(ValueError):
 
 def write_text(path: Path, text: str) -> Path:
     """Write `text` to `path` atomically: a reader sees the old file or the whole new one."""
+    return write_parts(path, [text])
+
+
+def write_parts(path: Path, parts: Iterable[str]) -> Path:
+    """Write pieces of text to `path` one by one, atomically; nothing but the piece at hand is in memory."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 
 def write_json(path: Path, value: Any) -> Path:
     """Write one JSON value, indented, UTF-8, keys in the order given."""
     return write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_array(path: Path, rows: Iterable[dict]) -> Path:
+    """Write rows as one JSON array, one by one, in the very bytes of `write_json(path, list(rows))`."""
+
+    def parts() -> Iterator[str]:
+        opening = "[\n "
+        for row in rows:
+            # a line end inside a text is escaped, so that all of these are between fields
+            yield opening + json.dumps(row, ensure_ascii=False, indent=1).replace("\n", "\n ")
+            opening = ",\n "
+        yield "[]\n" if opening.startswith("[") else "\n]\n"
+
+    return write_parts(path, parts())
 
 
 def read_json(path: Path) -> Any:
@@ -70,26 +93,39 @@ def read_json(path: Path) -> Any:
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> Path:
     """Write one JSON object per line, UTF-8."""
-    return write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return write_parts(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_jsonl(path: Path) -> list[dict]:
     """Read one JSON object per line; a broken line raises `DataError` with file and line number."""
+    return list(stream_jsonl(path))
+
+
+def stream_jsonl(path: Path, start: int = 0, stop: int | None = None) -> Iterator[dict]:
+    """As `read_jsonl`, one row at a time; of lines `start` to `stop` (from 0, `stop` left out) where they are given."""
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist.")
-    rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}, line {number}: not a JSON object in UTF-8 ({error}).") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}.")
-        rows.append(row)
-    return rows
+    with open(path, "rb") as file:
+        for number, line in islice(enumerate(file, start=1), start, stop):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise DataError(f"{path}, line {number}: not a JSON object in UTF-8 ({error}).") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}.")
+            yield row
+
+
+def count_lines(path: Path) -> int:
+    """Lines of a file, in as much memory as one piece of it; a last line without its end counts."""
+    lines, last = 0, b"\n"
+    with open(path, "rb") as file:
+        while piece := file.read(2**20):
+            lines, last = lines + piece.count(b"\n"), piece[-1:]
+    return lines + (last != b"\n")
 
 
 def sha256(path: Path) -> str:
@@ -100,7 +136,9 @@ def sha256(path: Path) -> str:
         if file.is_file():
             if path.is_dir():
                 digest.update(str(file.relative_to(path)).encode())
-            digest.update(file.read_bytes())
+            with open(file, "rb") as content:
+                while piece := content.read(2**20):
+                    digest.update(piece)
     return digest.hexdigest()
 
 

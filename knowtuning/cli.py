@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,11 @@ def _walk(arguments: argparse.Namespace) -> int:
         "ka": _file(arguments.ka, "ka"),
         "kc": _file(arguments.kc, "kc"),
     }
+    if arguments.shards > 1:
+        from knowtuning.shards.method import method
+
+        method("score")  # refused here where shards cannot serve it
+        given["shards"] = arguments.shards
     options = {name: str(value) for name, value in given.items() if value}
     pay = f"max_cost={arguments.max_cost}" + (" batch=true" if arguments.batch else "")
     code = walk(
@@ -110,6 +116,43 @@ def _execute(arguments: argparse.Namespace) -> None:
             raise DataError(f"parameter {pair!r}: write name=value.")
         given[name] = value
     execute(arguments.notebook, arguments.output, given, arguments.progress)
+
+
+def _shard(arguments: argparse.Namespace) -> None:
+    from knowtuning.artifacts import Run, shown
+    from knowtuning.progress import file_tick
+    from knowtuning.shards.gather import share
+    from knowtuning.shards.shard import count_rows, parse_shard
+    from knowtuning.shards.stages import run_stage
+
+    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's way to end a job: what is paid is recorded first
+    shard, run = parse_shard(arguments.shard), Run("shard", arguments.profile, arguments.seed)
+    options = {"batch": arguments.batch}
+    if arguments.max_cost:
+        options["max_cost"] = share(run, shard.of, arguments.max_cost)
+    if arguments.progress:
+        start, stop = shard.bounds(count_rows(run))
+        options["tick"] = file_tick(arguments.progress, f"shard {shard}", stop - start)
+    account = run_stage(arguments.stage, shard, run, arguments.teacher, **options)
+    if arguments.progress:
+        arguments.progress.unlink(missing_ok=True)
+    told = ", ".join(f"{count:,} {name}" for name, count in account["counts"].items())
+    print(f"{arguments.stage} {shard}: {told} -> {shown(shard.output(run, arguments.stage))}")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _gather(arguments: argparse.Namespace) -> None:
+    from knowtuning.artifacts import Run
+    from knowtuning.shards.gather import gather, write_artefacts
+
+    run = Run("gather", arguments.profile, arguments.seed)
+    counts = gather(run, arguments.shards)
+    print(", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    if arguments.artefacts:
+        run.finish(**write_artefacts(run, arguments.shards))
 
 
 def _quality(arguments: argparse.Namespace) -> None:
@@ -216,6 +259,8 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     walk.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     walk.add_argument("--batch", action="store_true", help="ask the teacher by the Batch API: half price, within a day")
     walk.add_argument("--retry-failed", action="store_true", help="ask the teacher anew about rows that it gave up")
+    said = "cut the training rows into N shards, and work on as many at once as there are cores (default: no shards)"
+    walk.add_argument("--shards", type=_positive, default=1, metavar="N", help=said)
     walk.add_argument("--ka", default="", help="train on this KA file (alpaca form) instead of rewriting")
     walk.add_argument("--kc", default="", help="train on this KC file (ranking form) instead of disturbing")
     walk.set_defaults(run=_walk)
@@ -231,6 +276,28 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     execute.add_argument("parameters", nargs="*", metavar="name=value")
     execute.add_argument("--progress", type=Path, help="file that the progress is written to")
     execute.set_defaults(run=_execute)
+
+    shard = commands.add_parser("shard", help="do one stage over a slice of the training rows, in bounded memory")
+    shard.add_argument("stage", help="extract, score, rewrite or disturb")
+    shard.add_argument("shard", metavar="I/N", help="the slice, such as 3/8 for the third of eight")
+    shard.add_argument("--profile", default="lab")
+    shard.add_argument("--seed", type=int, default=0)
+    shard.add_argument("--teacher", default="", help="model to ask (default: the profile's)")
+    said = "dollars that all shards may cost; each gets the same part of what is left of them (default: no cap)"
+    shard.add_argument("--max-cost", type=_dollars, default=0.0, help=said)
+    shard.add_argument(
+        "--batch", action="store_true", help="ask the teacher by the Batch API: half price, within a day"
+    )
+    shard.add_argument("--progress", type=Path, help="file that the progress is written to")
+    shard.set_defaults(run=_shard)
+
+    gather = commands.add_parser("gather", help="join what shards have paid for, so that the notebooks find it")
+    gather.add_argument("--profile", default="lab")
+    gather.add_argument("--seed", type=int, default=0)
+    gather.add_argument("--shards", type=_positive, required=True, metavar="N", help="number of the shards")
+    said = "write facts, difficulty, ka and kc from the shards' rows too, in place of notebooks 03 to 06"
+    gather.add_argument("--artefacts", action="store_true", help=said)
+    gather.set_defaults(run=_gather)
 
     quality = commands.add_parser("quality", help="measure a teacher on 60 answers labelled by hand (240 calls or so)")
     quality.add_argument("--teacher", default="english-rules", help="model to ask (default: english-rules)")

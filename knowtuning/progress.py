@@ -28,7 +28,7 @@ def progress(stage: str, total: int) -> Iterator[Tick]:
     """
     path = os.environ.get(FILE_VARIABLE)
     if path:
-        yield _file_tick(Path(path), stage, total)
+        yield file_tick(Path(path), stage, total)
     elif "ipykernel" in sys.modules or sys.stderr.isatty():
         with _bar(stage, total) as tick:
             yield tick
@@ -41,7 +41,8 @@ def of_calls(tick: Tick) -> Callable[[int, int, int], None]:
     return lambda done, total, failed: tick(done, f"{failed} in quarantine" if failed else "")
 
 
-def _file_tick(path: Path, stage: str, total: int) -> Tick:
+def file_tick(path: Path, stage: str, total: int) -> Tick:
+    """A tick that keeps the state of a stage in a file, for the runner to follow."""
     last = 0.0
 
     def tick(done: int, note: str = "") -> None:

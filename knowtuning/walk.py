@@ -1,4 +1,4 @@
-"""The whole walk on one machine: Snakemake orders the notebooks, this shows how far they are and what came out."""
+"""The whole walk, here or on a cluster: Snakemake orders the notebooks, this shows how far they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import TextIO
 
 import psutil
@@ -25,14 +27,17 @@ GRACE = 90.0  # seconds: more than a call of the teacher may take
 TEACHER_RULES = ("extraction", "rewriting", "disturbance")
 TARGETS = ("all", "results")  # rules that only gather
 # a first guess for what is not a notebook; the speed seen corrects it
-STUDY_SECONDS = {"study_rates": 900.0, "study_choice": 10.0, "study_cell": 550.0, "study_point": 75.0}
+SECONDS = {
+    **{"study_rates": 900.0, "study_choice": 10.0, "study_cell": 550.0, "study_point": 75.0},
+    **{"shard_extract": 5.0, "shard_score": 10.0, "shard_rewrite": 5.0, "shard_disturb": 5.0, "gather": 2.0},
+}
 
 
 def walk(
     profile: str,
     seeds: str,
     arms: str,
-    cores: int,
+    where: list[str],
     options: dict[str, str],
     pay: str = "",
     retry_failed: bool = False,
@@ -40,6 +45,7 @@ def walk(
     """Execute every notebook whose artefacts are missing or older than their inputs; return Snakemake's exit code.
 
     A run that was killed goes on where it stopped. A second walk over the same profile at the same time is refused.
+    `where`: what `here` or `on_cluster` returns.
     `pay`: parameters of the notebooks that ask the teacher, which are no reason to run one again ("max_cost=5.0").
     `retry_failed`: run these notebooks again, and ask anew about the rows that were given up.
     """
@@ -50,7 +56,7 @@ def walk(
         if retry_failed:
             with closing(Cache(folder / "teacher" / "cache.jsonl")) as cache:
                 cache.forgive()
-        return _snakemake(folder, lock, config, cores, forced, pay)
+        return _snakemake(folder, lock, config, where, forced, pay)
 
 
 def results(study: str, cores: int) -> int:
@@ -59,7 +65,27 @@ def results(study: str, cores: int) -> int:
 
     folder = study_folder(study)
     with _alone(folder, f"another run of the study {study}") as lock:
-        return _snakemake(folder, lock, {"study": study}, cores, ["results"])
+        return _snakemake(folder, lock, {"study": study}, here(cores), ["results"])
+
+
+def here(cores: int) -> list[str]:
+    """Snakemake's options for this machine: as many jobs at once as their threads fit into `cores`."""
+    return ["--cores", str(cores)]
+
+
+def on_cluster(executor: str, jobs: int, workflow_profile: str = "") -> list[str]:
+    """Snakemake's options for a cluster: an executor, the jobs that may be under way at once, and its settings.
+
+    `workflow_profile`: folder with a config.yaml of Snakemake's; by default cluster/<executor>.
+    """
+    folder = Path(workflow_profile or ROOT / "cluster" / executor).resolve()
+    if not (folder / "config.yaml").exists():
+        raise DataError(f"{shown(folder)} has no config.yaml: copy cluster/{executor}, change it, and name the copy.")
+    if find_spec(f"snakemake_executor_plugin_{executor}") is None:
+        raise DataError(f"executor {executor} is missing: pip install -c constraints.txt -e '.[{executor}]'")
+    if executor == "slurm" and not which("sbatch"):
+        raise DataError("sbatch is not on this machine: start the walk on a login node of the cluster.")
+    return ["--executor", executor, "--jobs", str(jobs), "--workflow-profile", str(folder)]
 
 
 @contextmanager
@@ -77,14 +103,14 @@ def _alone(folder: Path, other: str) -> Iterator[TextIO]:
 
 
 def _snakemake(
-    folder: Path, lock: TextIO, config: dict[str, str], cores: int, targets: list[str], pay: str = ""
+    folder: Path, lock: TextIO, config: dict[str, str], where: list[str], targets: list[str], pay: str = ""
 ) -> int:
     """Run Snakemake, follow it on the terminal, and end it and all its children whenever this ends."""
     command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--cores", str(cores), "--rerun-incomplete", "--nolock", "--keep-going"]
+    command += [*where, "--rerun-incomplete", "--nolock", "--keep-going"]
     command += ["--config", *(f"{k}={v}" for k, v in config.items())]
     # the children inherit the lock, so that it lasts as long as any of them and goes with the last
-    environment = {**os.environ, "KNOWTUNING_PAY": pay}
+    environment = {**os.environ, "KNOWTUNING_PAY": pay, "KNOWTUNING_SHARD_PAY": _as_options(pay)}
     with open(folder / "walk.log", "w+", encoding="utf-8") as log:
         child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, pass_fds=[lock.fileno()])
         signal.signal(signal.SIGTERM, _terminated)
@@ -104,6 +130,15 @@ def _snakemake(
     return child.returncode
 
 
+def _as_options(pay: str) -> str:
+    """How the teacher is paid, as `knowtuning shard` is told.
+
+    >>> _as_options("max_cost=5.0 batch=true")
+    '--max-cost=5.0 --batch'
+    """
+    return " ".join("--" + word.removesuffix("=true").replace("_", "-") for word in pay.split())
+
+
 def _terminated(number: int, frame: object) -> None:
     raise KeyboardInterrupt("terminated")
 
@@ -120,8 +155,8 @@ def _end(child: subprocess.Popen, told: bool = False) -> None:
                 child.terminate()  # Snakemake starts nothing new and waits for what runs
             elif any("ipykernel" in word for word in process.cmdline()):
                 process.send_signal(signal.SIGINT)  # a kernel interrupts its cell, whatever its parents ignore
-            elif "knowtuning.study.run" in process.cmdline():
-                process.terminate()  # goes on at the arm where it was
+            elif {"knowtuning.study.run", "shard"}.intersection(process.cmdline()):
+                process.terminate()  # goes on where it was
     try:
         child.wait(timeout=GRACE)
     except subprocess.TimeoutExpired:
@@ -169,7 +204,7 @@ class Plan:
 
 def expected_seconds() -> dict[str, float]:
     """Seconds that each notebook took when it was last committed, by the name of its rule."""
-    seconds = dict(STUDY_SECONDS)
+    seconds = dict(SECONDS)
     for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
         stamp = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("knowtuning", {})
         seconds[path.stem.split("_", 1)[1]] = float(stamp.get("seconds", 30))
@@ -199,12 +234,16 @@ def _follow(child: subprocess.Popen, log: TextIO, folder: Path) -> None:
 
 
 def _stages(folder: Path) -> str:
-    """What the running notebooks last said of themselves."""
-    stages = []
+    """What the running notebooks, and all shards of a stage together, last said of themselves."""
+    states: dict[str, list[dict]] = {}
     for path in sorted((folder / "progress").glob("*.json")):
-        state = json.loads(path.read_text(encoding="utf-8"))
-        share = f" {100 * state['done'] / state['total']:.0f}%" if state["total"] else ""
-        stages.append(f"{path.stem.split('_')[0]} {state['stage']}{share}")
+        with suppress(FileNotFoundError):  # one may end meanwhile
+            states.setdefault(path.stem.split("_")[0], []).append(json.loads(path.read_text(encoding="utf-8")))
+    stages = []
+    for name, running in states.items():
+        done, total = (sum(state[key] for state in running) for key in ("done", "total"))
+        said = running[0]["stage"] if len(running) == 1 else f"{len(running)} shards"
+        stages.append(f"{name} {said}" + (f" {100 * done / total:.0f}%" if total else ""))
     return ", ".join(stages) or "starting"
 
 

@@ -6,7 +6,7 @@ import fcntl
 from collections.abc import Iterable
 from pathlib import Path
 
-from knowtuning.artifacts import DataError, read_json, write_json
+from knowtuning.artifacts import DataError, read_json, write_array, write_json
 from knowtuning.data.records import kind, text_of
 from knowtuning.data.sources import alpaca_question, from_alpaca, read_objects
 
@@ -20,8 +20,8 @@ def write_alpaca(path: str | Path, rows: Iterable[dict]) -> Path:
 
     The order is kept, so that whatever else is known of a row can stand in a side file at the same position.
     """
-    return write_json(
-        Path(path), [{"instruction": row["question"], "input": "", "output": row["answer"]} for row in rows]
+    return write_array(
+        Path(path), ({"instruction": row["question"], "input": "", "output": row["answer"]} for row in rows)
     )
 
 
@@ -30,12 +30,12 @@ def write_ranking(path: str | Path, rows: Iterable[dict]) -> Path:
 
     `chosen` and `rejected` are string columns; the list in `output` that 0.5.3 had is no longer read there.
     """
-    return write_json(
+    return write_array(
         Path(path),
-        [
+        (
             {"instruction": row["question"], "input": "", "chosen": row["chosen"], "rejected": row["rejected"]}
             for row in rows
-        ],
+        ),
     )
 
 

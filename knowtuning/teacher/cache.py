@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +48,39 @@ def cache_key(task: Task, inputs: dict, model: str, sampling: dict) -> str:
     return hashlib.sha256(json.dumps(call, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def charge(spending: dict[tuple[str, bool], Paid], record: dict) -> None:
+    """Add what a record cost to the account of its model and price."""
+    if record.get("forgiven"):
+        return
+    usage = record.get("usage") or {}
+    paid = Paid(usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), 1)
+    account = record.get("model", ""), bool(record.get("batch"))
+    spending[account] = Paid(*map(sum, zip(spending.get(account, Paid()), paid, strict=True)))
+
+
+def stream_records(path: Path) -> Iterator[dict]:
+    """The records of a cache's file one by one, without an index; a last line that is not whole yet is left out."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n") and line.strip():
+                yield parse_record(line, path, number)
+
+
+def parse_record(line: bytes, path: Path, number: int) -> dict:
+    """One line of a cache's file; `DataError` names file and line of one that is no record."""
+    try:
+        record = json.loads(line)
+        reason = "no object with a key and a reply"
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        record, reason = None, f"not JSON in UTF-8: {error}"
+    if isinstance(record, dict) and isinstance(record.get("key"), str) and _has_outcome(record):
+        return record
+    raise DataError(
+        f"{path}, line {number}: not a record of a teacher cache ({reason}); "
+        "remove the line, or name another file as the cache."
+    )
+
+
 class Cache:
     """Every paid reply by its call's key, in one file, one record a line; the file is also the account of the spending.
 
@@ -80,6 +113,11 @@ class Cache:
     def __len__(self) -> int:
         return self._index.execute("select count(*) from call where offset is not null").fetchone()[0]
 
+    def __contains__(self, key: str) -> bool:
+        """Whether a usable reply is on record under `key`."""
+        row = self._index.execute("select offset from call where key = ?", (key,)).fetchone()
+        return row is not None and row[0] is not None
+
     def get(self, key: str) -> dict | None:
         """The recorded reply object under `key`; the last one counts where a key was recorded twice."""
         row = self._index.execute("select offset from call where key = ?", (key,)).fetchone()
@@ -108,12 +146,19 @@ class Cache:
 
     def append(self, record: dict) -> None:
         """Record one reply; `record` starts with its `key`."""
-        line = json.dumps({"key": record["key"], **record}, ensure_ascii=False).encode() + b"\n"
+        self.extend([record])
+
+    def extend(self, records: Iterable[dict]) -> None:
+        """Record several replies under one lock, in one write."""
+        records = list(records)
+        lines = [json.dumps({"key": each["key"], **each}, ensure_ascii=False).encode() + b"\n" for each in records]
         with self._locked():
             if os.fstat(self._descriptor).st_size != self._offset:
                 self._read_new()
-            self._write(line)
-            self._enter(record, len(line))
+            self._write(b"".join(lines))
+            with self._indexing():
+                for record, line in zip(records, lines, strict=True):
+                    self._enter(record, len(line))
 
     def close(self) -> None:
         """Close the file and forget the index."""
@@ -130,8 +175,17 @@ class Cache:
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
+    @contextmanager
+    def _indexing(self) -> Iterator[None]:
+        """One transaction for many rows of the index."""
+        self._index.execute("begin")
+        try:
+            yield
+        finally:
+            self._index.execute("commit")
+
     def _read_new(self) -> None:
-        with open(os.dup(self._descriptor), "rb") as file:
+        with open(os.dup(self._descriptor), "rb") as file, self._indexing():
             file.seek(self._offset)
             for line in file:
                 if line.endswith(b"\n"):
@@ -141,7 +195,7 @@ class Cache:
 
     def _take(self, line: bytes) -> None:
         if line.strip():
-            self._enter(self._parse(line), len(line))
+            self._enter(parse_record(line, self.path, self._lines + 1), len(line))
         else:
             self._lines += 1
             self._offset += len(line)
@@ -166,9 +220,7 @@ class Cache:
             "completion = completion + excluded.completion, replies = replies + 1",
             (key, place if good else None, 0 if good else 1, record.get("cap", 0), place, *tokens),
         )
-        account = record.get("model", ""), bool(record.get("batch"))
-        before = self.spending.get(account, Paid())
-        self.spending[account] = Paid(*(a + b for a, b in zip(before, (*tokens, 1), strict=True)))
+        charge(self.spending, record)
 
     def _record_at(self, offset: int) -> dict:
         with open(os.dup(self._descriptor), "rb") as file:
@@ -178,7 +230,7 @@ class Cache:
     def _mend(self, tail: bytes) -> None:
         """Cut off a line without an end: we hold the lock, so nobody is writing it any more. A whole record is kept."""
         try:
-            self._parse(tail)
+            parse_record(tail, self.path, self._lines + 1)
         except DataError:
             if not (tail.startswith(_OPENING) or _OPENING.startswith(tail)):
                 raise
@@ -190,21 +242,6 @@ class Cache:
     def _write(self, data: bytes) -> None:
         while data:
             data = data[os.write(self._descriptor, data) :]
-
-    def _parse(self, line: bytes) -> dict:
-        try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise self._garbage(f"not JSON in UTF-8: {error}") from None
-        if not (isinstance(record, dict) and isinstance(record.get("key"), str) and _has_outcome(record)):
-            raise self._garbage("no object with a key and a reply")
-        return record
-
-    def _garbage(self, reason: str) -> DataError:
-        return DataError(
-            f"{self.path}, line {self._lines + 1}: not a record of a teacher cache ({reason}); "
-            "remove the line, or name another file as the cache."
-        )
 
 
 def _has_outcome(record: dict) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 from knowtuning.artifacts import read_jsonl, write_jsonl
@@ -22,12 +24,32 @@ def settle(path: Path, task: str, healed: Iterable[str], failures: list[dict]) -
     settle at once.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     gone = {*healed, *(row["id"] for row in failures)}
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(path):
         before = read_jsonl(path) if path.exists() else []
         after = [row for row in before if row.get("task") != task or row.get("id") not in gone] + failures
-        after.sort(key=lambda row: str(row.get("task")))
+        after.sort(key=_task)
         if after != before:
             write_jsonl(path, after)
+
+
+def move(source: Path, target: Path) -> int:
+    """Move all rows of one list onto another; returns their number."""
+    with _locked(source):
+        rows = sorted(read_jsonl(source) if source.exists() else [], key=_task)
+        for task, failures in groupby(rows, key=_task):
+            settle(target, task, [], list(failures))
+        source.unlink(missing_ok=True)
+    return len(rows)
+
+
+def _task(row: dict) -> str:
+    return str(row.get("task"))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

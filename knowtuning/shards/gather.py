@@ -1,0 +1,146 @@
+"""What joins the shards: their caches and quarantines in the run's own, their scores, and their rows as artefacts."""
+
+from __future__ import annotations
+
+import fcntl
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+
+from knowtuning.artifacts import DataError, Run, read_json, shown, stream_jsonl, write_jsonl
+from knowtuning.data import llamafactory
+from knowtuning.shards.shard import STAGES, Shard
+from knowtuning.shards.stages import scored_by
+from knowtuning.teacher.cache import Cache, Paid, charge, stream_records
+from knowtuning.teacher.prices import Price, load_price, spent
+from knowtuning.teacher.quarantine import move
+
+APPEND = 1000  # records written at once
+Score = tuple[float, int]
+
+
+def gather(run: Run, of: int) -> dict[str, int]:
+    """Put every reply in the caches of `of` shards into the run's own cache, and what failed into its quarantine.
+
+    Then the notebooks run over all rows and are answered from the cache; what no shard has done they ask themselves. A
+    record that is there already is not put there again. Returns counts.
+    """
+    shards = [shard for shard in _all(of) if (shard.teacher(run) / "cache.jsonl").exists()]
+    if not shards:
+        raise DataError(
+            f"{shown(run.teacher / 'shards')} holds no shard of {of}: run `knowtuning shard extract 1/{of}` and the "
+            "others first."
+        )
+    counts = Counter(shards=len(shards))
+    with _alone(run), closing(Cache(run.teacher / "cache.jsonl")) as cache:
+        for shard in shards:
+            new = _new_records(cache, shard, run)
+            while records := list(islice(new, APPEND)):
+                cache.extend(records)
+                counts["replies"] += len(records)
+            counts["quarantined"] += move(shard.teacher(run) / "quarantine.jsonl", run.teacher / "quarantine.jsonl")
+    return dict(counts)
+
+
+def share(run: Run, of: int, max_cost: float, model: str, price: Price | None = None) -> float:
+    """The dollars that each of `of` shards may cost: its part of the cap, less what others spent from it before.
+
+    What the shards themselves spent and `gather` put into the run's cache is not taken off again.
+    """
+    spending: dict[tuple[str, bool], Paid] = {}
+    path = run.teacher / "cache.jsonl"
+    for record in stream_records(path) if path.exists() else ():
+        if not str(record.get("shard", "")).endswith(f"/{of}"):
+            charge(spending, record)
+    price_of = {name: load_price(name) for name, _ in spending} | ({model: price} if price else {})
+    return max(0.0, max_cost - spent(spending, price_of)) / of
+
+
+def scores(run: Run) -> dict[tuple[str, int, str], Score]:
+    """Scores of shards under the model of today, (nll, tokens) by (id, index, fact); none where the model is another.
+
+    For `score_facts(known=…)` in notebook 04: what is known is not computed again.
+    """
+    known: dict[tuple[str, int, str], Score] = {}
+    now = None
+    for account in sorted(run.path("shards").glob("*/difficulty.json")):
+        now = now or scored_by(run, run.parameters.get("condition_on_question", True))
+        if read_json(account)["scored_by"] == now:
+            for row in stream_jsonl(account.with_suffix(".jsonl")):
+                known[row["id"], row["index"], row["fact"]] = row["nll"], row["tokens"]
+    return known
+
+
+def write_artefacts(run: Run, of: int) -> dict[str, int]:
+    """Write what notebooks 03 to 06 write, from the rows of all shards, one row at a time; returns counts.
+
+    For numbers of rows that no notebook should hold. The bytes are those that the notebooks write.
+    """
+    counts: Counter[str] = Counter()
+    for stage in STAGES:
+        for shard in _all(of):
+            shard.need(run, stage)
+            account = read_json(shard.account(run, stage))
+            counts.update(account["counts"])
+            counts["teacher_asked"] += account.get("teacher", {}).get("asked", 0)
+            counts["teacher_failed"] += account.get("teacher", {}).get("quarantined", 0)
+    for name, stage in (("facts.jsonl", "extract"), ("difficulty.jsonl", "score")):
+        run.wrote(name, write_jsonl(run.path(name), _rows(run, of, stage)))
+    run.wrote("ka.json", llamafactory.write_alpaca(run.path("ka.json"), _augmented(run, of)))
+    llamafactory.write_dataset_info(run.root, "ka", "ka.json", ranking=False)
+    provenance = ({name: row[name] for name in ("id", "from", "facts")} for row in _augmented(run, of))
+    run.wrote("ka.provenance.jsonl", write_jsonl(run.path("ka.provenance.jsonl"), provenance))
+    run.wrote("kc.json", llamafactory.write_ranking(run.path("kc.json"), _rows(run, of, "disturb")))
+    llamafactory.write_dataset_info(run.root, "kc", "kc.json", ranking=True)
+    kept = ("id", "aspect", "facts", "disturbed")
+    provenance = ({name: row[name] for name in kept} for row in _rows(run, of, "disturb"))
+    run.wrote("kc.provenance.jsonl", write_jsonl(run.path("kc.provenance.jsonl"), provenance))
+    return dict(counts)
+
+
+def _all(of: int) -> Iterator[Shard]:
+    return (Shard(number, of) for number in range(1, of + 1))
+
+
+def _rows(run: Run, of: int, stage: str) -> Iterator[dict]:
+    for shard in _all(of):
+        yield from stream_jsonl(shard.output(run, stage))
+
+
+def _augmented(run: Run, of: int) -> Iterator[dict]:
+    """D_ka = D + D*, as notebook 05 puts it together."""
+    for row in stream_jsonl(Path(run.need("data/train.jsonl"))):
+        yield {**row, "facts": [], "from": "original"}
+    for row in _rows(run, of, "rewrite"):
+        yield {**row, "id": f"{row['id']}.ka", "from": "rewritten"}
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """One gathering at a time: two would each take the other's records for missing."""
+    run.teacher.mkdir(parents=True, exist_ok=True)
+    with open(run.teacher / ".gather.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _new_records(cache: Cache, shard: Shard, run: Run) -> Iterator[dict]:
+    """The records of a shard's cache that the run's cache lacks, marked with the shard that paid for them.
+
+    A key has one usable reply, and as many unusable ones as it took: the first of these are there already when an
+    earlier gathering has brought them.
+    """
+    there: dict[str, int] = {}
+    seen: Counter[str] = Counter()
+    for record in stream_records(shard.teacher(run) / "cache.jsonl"):
+        key = record["key"]
+        if key in cache:
+            continue
+        if record.get("reply") is None:
+            there.setdefault(key, cache.paid(key).replies)
+            if seen[key] < there[key]:
+                seen[key] += not record.get("forgiven")
+                continue
+        yield record | {"shard": str(shard)}

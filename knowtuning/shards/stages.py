@@ -1,0 +1,143 @@
+"""One stage over one shard: the notebooks' own functions block by block, in memory that does not grow with the rows."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from knowtuning.artifacts import DataError, Run, peak_memory_mb, sha256, stream_jsonl, write_json, write_jsonl
+from knowtuning.knowledge.disturb import disturb, word_answers
+from knowtuning.knowledge.extract import extract_facts
+from knowtuning.knowledge.rewrite import rewrite
+from knowtuning.progress import Tick
+from knowtuning.shards.method import method
+from knowtuning.shards.shard import EARLIER, STAGES, Shard, blocks, count_rows
+from knowtuning.teacher.client import Teacher
+from knowtuning.teacher.ledger import totals
+from knowtuning.teacher.server import open_teacher
+
+BLOCK = 2000  # rows in memory at once
+BATCH_BLOCK = 50_000  # the same where they are asked by batches: the most that one may hold
+
+Made = tuple[list[dict], dict[str, int]]
+Scorer = Callable[[list[dict], dict[str, str]], list[dict]]
+
+
+def run_stage(
+    stage: str,
+    shard: Shard,
+    run: Run,
+    model: str = "",
+    block: int | None = None,
+    scorer: Scorer | None = None,
+    tick: Tick = lambda done, note="": None,
+    **teacher_options: Any,
+) -> dict[str, Any]:
+    """Do one stage of one shard and write its rows, then the account of them, which is returned.
+
+    Args:
+        stage: one of `STAGES`; "score" needs the adapter of notebook 02, and every one but "extract" the same shard's
+            rows of an earlier stage (`EARLIER`).
+        model: the teacher's, where it is not the profile's.
+        block: rows in memory at once (2,000; 50,000 with the Batch API).
+        scorer: what scores facts in place of the model on disk, with the arguments and result of `score_facts`.
+        tick: is told the number of rows done.
+        teacher_options: those of `open_teacher`, such as `batch` and `max_cost`.
+
+    What is killed and begun again takes its replies from the shard's own cache. The method's parameters are those of
+    the notebooks, so that they are written once.
+    """
+    if stage not in STAGES:
+        raise DataError(f"stage {stage!r} is unknown; use one of {', '.join(STAGES)}.")
+    started, counts = time.perf_counter(), Counter()
+    train = Path(run.need("data/train.jsonl"))
+    earlier = shard.need(run, EARLIER[stage]) if stage in EARLIER else None
+    parameters = method(stage)
+    start, stop = shard.bounds(count_rows(run))
+    block = block or (BATCH_BLOCK if teacher_options.get("batch") else BLOCK)
+    account = {"stage": stage, "shard": str(shard), "rows": stop - start, "parameters": parameters}
+    with ExitStack() as stack:
+        if stage == "score":
+            work = partial(_score, scorer or load_scorer(run), parameters, run.seed)
+            account["scored_by"] = scored_by(run, parameters["condition_on_question"])
+        else:
+            known = {"settings": run.profile.base, "concurrency": run.profile.concurrency}
+            teacher = stack.enter_context(
+                open_teacher(model or run.profile.teacher, shard.teacher(run), **known | teacher_options)
+            )
+            work = partial(_ASKED[stage], teacher, parameters, run.seed)
+
+        def rows() -> Iterator[dict]:
+            done = 0
+            for mine, before in blocks(stream_jsonl(train, start, stop), earlier, block):
+                made, counted = work(mine, before)
+                counts.update(counted)
+                yield from made
+                tick(done := done + len(mine))
+
+        write_jsonl(shard.output(run, stage), rows())
+        if stage != "score":
+            account |= {"model": teacher.model, "teacher": totals(teacher.counts)}
+    seconds = round(time.perf_counter() - started, 1)
+    account |= {"counts": dict(counts), "seconds": seconds, "peak_memory_mb": round(peak_memory_mb())}
+    write_json(shard.account(run, stage), account)
+    return account
+
+
+def load_scorer(run: Run) -> Scorer:
+    """Perplexity under the SFT model, as notebook 04 computes it."""
+    from knowtuning.knowledge.difficulty import score_facts
+    from knowtuning.training import models
+
+    base, adapter = run.need("base"), run.need("adapters/sft")
+    tokenizer = models.load_tokenizer(base)
+    model = models.load_base(base, run.profile.quantisation, run.profile.dtype)
+    model = models.load_adapter(model, adapter).eval()
+    return lambda facts, questions: score_facts(model, tokenizer, facts, questions, run.profile.eval_batch)
+
+
+def scored_by(run: Run, condition_on_question: bool) -> dict[str, Any]:
+    """What a score depends on besides the fact: the adapter (which was trained on the base), and how it is used."""
+    return {
+        "adapter": sha256(Path(run.need("adapters/sft"))),
+        "quantisation": run.profile.quantisation,
+        "dtype": run.profile.dtype,
+        "condition_on_question": condition_on_question,
+    }
+
+
+def _extract(teacher: Teacher, parameters: dict, seed: int, rows: list[dict], before: list[dict]) -> Made:
+    return extract_facts(teacher, rows)
+
+
+def _score(scorer: Scorer, parameters: dict, seed: int, rows: list[dict], facts: list[dict]) -> Made:
+    from knowtuning.knowledge.difficulty import select_difficult
+
+    asked = parameters["condition_on_question"]
+    questions = {row["id"]: row["question"] if asked else "" for row in rows}
+    chosen = {name: parameters[name] for name in ("alpha", "scope", "select")}
+    scored = select_difficult(scorer(facts, questions), **chosen, seed=seed)
+    return scored, {"facts": len(scored), "difficult": sum(row["difficult"] for row in scored)}
+
+
+def _rewrite(teacher: Teacher, parameters: dict, seed: int, rows: list[dict], scored: list[dict]) -> Made:
+    difficult: dict[str, list[str]] = {}
+    for row in scored:
+        if row["difficult"]:
+            difficult.setdefault(row["id"], []).append(row["fact"])
+    return rewrite(teacher, rows, difficult)
+
+
+def _disturb(teacher: Teacher, parameters: dict, seed: int, rows: list[dict], facts: list[dict]) -> Made:
+    known = {row["id"]: row["facts"] for row in facts}
+    pairs, left_out = disturb(teacher, rows, known, parameters["beta"], seed)
+    worded, counts = word_answers(teacher, pairs, parameters["rejected"])
+    return worded, left_out | counts
+
+
+_ASKED = {"extract": _extract, "rewrite": _rewrite, "disturb": _disturb}
