@@ -18,6 +18,7 @@ from knowtuning.profiles import get_profile
 from knowtuning.training.dpo import dpo_examples, dpo_loss, dpo_trainer, step_zero, train_dpo
 from knowtuning.training.generate import generate
 from knowtuning.training.models import load_adapter, load_base, load_tokenizer, new_adapter, save_adapter
+from knowtuning.training.packed import packed
 from knowtuning.training.prompts import encode, fit
 from knowtuning.training.sft import sft_examples, train_sft
 
@@ -162,7 +163,7 @@ def adapted(model, untrained_base, tokenizer, rows, tmp_path):
 
 
 def test_dpo_starts_at_ln_2_and_learns_every_aspect(adapted, tokenizer, pairs, tmp_path):
-    trainer = dpo_trainer(adapted, tokenizer, pairs, replace(PROFILE, dpo_epochs=3), 0, tmp_path / "dpo")
+    trainer = dpo_trainer(adapted, tokenizer, pairs, replace(PROFILE, dpo_epochs=8), 0, tmp_path / "dpo")
     start = step_zero(trainer)
     assert [row["aspect"] for row in start] == ["completeness", "logicality"]
     for row in start:
@@ -189,10 +190,9 @@ def test_trl_computes_the_loss_of_the_paper(adapted, untrained_base, tokenizer, 
     reference = load_base(untrained_base, "nf4")
     gamma, beta = 0.2, 0.1
     trainer = dpo_trainer(adapted, tokenizer, pairs, PROFILE, 0, tmp_path / "dpo", gamma, beta, reference)
-    examples, _ = dpo_examples(tokenizer, pairs[:4], PROFILE.max_length)
-    batch = trainer.data_collator(examples)
-    with torch.no_grad():
-        theirs = trainer.compute_loss(adapted.eval(), batch).item()
+    examples = trainer.train_dataset.to_list()[:4]
+    with torch.no_grad(), packed(adapted):
+        theirs = trainer.compute_loss(adapted.eval(), trainer.data_collator(examples)).item()
 
     def log_probs(model, example, side):
         ids = torch.tensor([example["prompt_ids"] + example[f"{side}_ids"]])
@@ -230,4 +230,5 @@ def test_an_unknown_decoding_is_refused(untrained_base, tokenizer):
 
 def test_what_we_override_in_trl_is_still_there():
     assert "dataset" in inspect.signature(DPOTrainer._prepare_dataset).parameters
-    assert "loss_weights" in inspect.getsource(DPOTrainer._compute_loss)
+    assert list(inspect.signature(DPOTrainer._compute_loss).parameters) == ["self", "model", "inputs", "return_outputs"]
+    assert DPOTrainer.loss_is_scaled_for_ga is False

@@ -54,7 +54,7 @@ class Cell:
                 f"{shown(base)} holds no base: run notebook 00_base_model with profile={self.profile.base}."
             )
         self.base = base
-        self.tokenizer = models.load_tokenizer(base)
+        self.tokenizer = models.load_tokenizer(base, self.profile.prompt)
         self.world = World.load(self.profile.lab)
         self.data = annotate(self.profile.lab, self.seed)
 

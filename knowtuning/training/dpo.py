@@ -7,22 +7,92 @@ import random
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
+from torch.nn.functional import logsigmoid
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from knowtuning.profiles import Profile
-from knowtuning.training.prompts import encode, fit
+from knowtuning.training.packed import IGNORE, pack, packed
+from knowtuning.training.prompts import encode_within
+from knowtuning.training.reference import answer_log_probs, reference_log_probs
 from knowtuning.training.sft import run_trainer, shared_arguments
 
 REFERENCES = ("start", "base")
+SIDES = ("chosen", "rejected")
+
+
+def preference_loss(
+    log_probs: torch.Tensor,
+    counts: torch.Tensor,
+    reference: torch.Tensor,
+    beta: float,
+    gamma: float,
+    sft_mean: str,
+    tokens: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """L = L_DPO + gamma * L_SFT(preferred) of a batch, and the log-ratios to the reference.
+
+    L_DPO is the mean of -log sigmoid(beta * margin) over the pairs (Rafailov et al. 2023, equation 7), on summed
+    log-probabilities. L_SFT is the preferred answers' negative log-likelihood: with `sft_mean="tokens"` its mean over
+    their tokens (TRL), with "answers" the mean over the answers of each answer's token mean (llmtuner).
+
+    Shapes: log_probs, counts (of tokens) and reference (2n,): n preferred answers, then the n others; the loss (), the
+    log-ratios (2n,). `tokens`: how many preferred tokens the mean is over, where they are not this batch's alone.
+    """
+    ratios = log_probs - reference
+    chosen, rejected = ratios.chunk(2)
+    dpo = -logsigmoid(beta * (chosen - rejected)).mean()
+    preferred, lengths = log_probs.chunk(2)[0], counts.chunk(2)[0]
+    if sft_mean == "answers":
+        sft = -(preferred / lengths).mean()
+    else:
+        sft = -preferred.sum() / (lengths.sum() if tokens is None else tokens)
+    return dpo + gamma * sft, ratios
 
 
 class PreferenceTrainer(DPOTrainer):
-    """TRL's DPO trainer, fed with token ids, so that SFT, perplexity, DPO and generation share one encoding."""
+    """TRL's DPO trainer with our batches and our loss: token ids without padding, a reference that is precomputed.
+
+    Examples are those of `dpo_examples` with `ref_chosen_logps` and `ref_rejected_logps`; SFT, perplexity, DPO and
+    generation share one encoding. `gamma` and `sft_mean` are those of `preference_loss`.
+    """
+
+    gamma = 0.0
+    sft_mean = "tokens"
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> torch.Tensor:
+        batch = dict(inputs)
+        reference = batch.pop("reference")
+        log_probs, counts = answer_log_probs(model, batch)
+        # DDP averages over processes, so a mean over all tokens is n processes times this one's share of it
+        processes = self.accelerator.num_processes
+        tokens = self.accelerator.reduce(counts.chunk(2)[0].sum()) / processes
+        loss, ratios = preference_loss(log_probs, counts, reference, self.beta, self.gamma, self.sft_mean, tokens)
+        chosen, rejected = self.accelerator.gather(self.beta * ratios.detach()).view(processes, 2, -1).unbind(1)
+        numbers = {
+            "rewards/chosen": chosen.mean(),
+            "rewards/rejected": rejected.mean(),
+            "rewards/margins": (chosen - rejected).mean(),
+            "rewards/accuracies": (chosen > rejected).float().mean(),
+        }
+        for name, value in numbers.items():
+            self._metrics["train" if self.model.training else "eval"][name].append(value.item())
+        return loss
+
+
+def collate_pairs(examples: list[dict]) -> dict[str, Any]:
+    """One packed row of all preferred answers and then all others, and their reference log-probabilities (2n,)."""
+    sides = [(example, side) for side in SIDES for example in examples]
+    rows = [example["prompt_ids"] + example[f"{side}_ids"] for example, side in sides]
+    labels = [[IGNORE] * len(example["prompt_ids"]) + example[f"{side}_ids"] for example, side in sides]
+    reference = torch.tensor([example[f"ref_{side}_logps"] for example, side in sides])
+    return pack(rows, labels) | {"reference": reference}
 
 
 def dpo_loss(margin: float, beta: float = 0.1) -> float:
@@ -42,9 +112,8 @@ def dpo_examples(tokenizer: Any, pairs: list[dict], max_length: int) -> tuple[li
     examples, cut = [], 0
     for pair in pairs:
         example = {}
-        for side in ("chosen", "rejected"):
-            prompt, answer = encode(tokenizer, pair["question"], pair[side], end=True)
-            prompt, answer, was_cut = fit(prompt, answer, max_length)
+        for side in SIDES:
+            prompt, answer, was_cut = encode_within(tokenizer, pair["question"], pair[side], max_length)
             cut += was_cut
             example |= {"prompt_ids": prompt, f"{side}_ids": answer}
         examples.append(example)
@@ -63,50 +132,72 @@ def dpo_trainer(
     reference_model: Any = None,
     watched: int = 16,
 ) -> PreferenceTrainer:
-    """Build TRL's trainer with the losses "sigmoid" (summed log-probabilities) and "sft" (mean over chosen tokens).
+    """Build the trainer, with the reference's log-probabilities computed or read from `output`/reference.
 
-    Without a `reference_model` TRL keeps a frozen copy of the adapter that training starts from: the reference is
-    pi_ka, and the loss before the first step is ln 2. `watched` pairs of each aspect, drawn from the training pairs,
-    are evaluated before and during training, to see which aspect is learnt when; 0: none.
+    Without a `reference_model` the reference is the model as it is given, pi_ka, and the loss before the first step is
+    ln 2. `watched` pairs of each aspect, drawn from the training pairs, are evaluated before and during training, to
+    see which aspect is learnt when; 0: none.
     """
     examples, _ = dpo_examples(tokenizer, pairs, profile.max_length)
-    watch = {}
-    for aspect in sorted({pair["aspect"] for pair in pairs}) if watched else ():
-        of_aspect = [example for example, pair in zip(examples, pairs, strict=True) if pair["aspect"] == aspect]
-        chosen = random.Random(f"{seed} {aspect}").sample(of_aspect, min(watched, len(of_aspect)))
-        watch[aspect] = Dataset.from_list(chosen)
     steps = -(-len(examples) // profile.dpo_batch) * profile.dpo_epochs
-    return PreferenceTrainer(
+    at_once = profile.dpo_micro_batch or profile.dpo_batch // profile.num_processes
+    trainer = PreferenceTrainer(
         model=model,
-        ref_model=reference_model,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(examples),
-        eval_dataset=watch or None,
+        eval_dataset=watch(examples, pairs, watched, seed) or None,
+        data_collator=collate_pairs,
         args=DPOConfig(
             output_dir=str(output),
             num_train_epochs=profile.dpo_epochs,
-            per_device_train_batch_size=profile.dpo_batch,
+            per_device_train_batch_size=at_once,
+            gradient_accumulation_steps=profile.dpo_batch // (at_once * profile.num_processes),
             per_device_eval_batch_size=max(1, watched),
             learning_rate=profile.dpo_learning_rate,
             max_length=profile.max_length,
             beta=beta,
-            loss_type=["sigmoid", "sft"],
-            loss_weights=[1.0, gamma],
-            eval_strategy="steps" if watch else "no",
+            eval_strategy="steps" if watched else "no",
             eval_steps=max(1, steps // 5),
             save_strategy="no",
             seed=seed,
-            **shared_arguments(),
+            **shared_arguments(profile),
         ),
     )
+    trainer.gamma, trainer.sft_mean = gamma, profile.dpo_sft_mean
+    # the head that scores labelled positions only, which the reference needs too, comes with the trainer
+    add_reference(trainer, examples, reference_model or trainer.model, Path(output) / "reference", profile.score_tokens)
+    trainer.train_dataset = Dataset.from_list(examples)
+    trainer.eval_dataset = watch(examples, pairs, watched, seed) or None
+    return trainer
+
+
+def add_reference(trainer: PreferenceTrainer, examples: list[dict], reference: Any, store: Path, budget: int) -> None:
+    """Give every example the reference's log-probabilities of its two answers."""
+    if reference is not trainer.model:
+        add_fused_lm_head(reference)
+    answers = [(example["prompt_ids"], example[f"{side}_ids"]) for example in examples for side in SIDES]
+    values = iter(reference_log_probs(reference, answers, store, budget, trainer.accelerator.autocast()))
+    for example in examples:
+        example |= {f"ref_{side}_logps": next(values) for side in SIDES}
+
+
+def watch(examples: list[dict], pairs: list[dict], count: int, seed: int) -> dict[str, Dataset]:
+    """At most `count` examples of each aspect, by its name."""
+    watched = {}
+    for aspect in sorted({pair["aspect"] for pair in pairs}) if count else ():
+        of_aspect = [example for example, pair in zip(examples, pairs, strict=True) if pair["aspect"] == aspect]
+        chosen = random.Random(f"{seed} {aspect}").sample(of_aspect, min(count, len(of_aspect)))
+        watched[aspect] = Dataset.from_list(chosen)
+    return watched
 
 
 def step_zero(trainer: PreferenceTrainer) -> list[dict]:
     """DPO loss (without the SFT term), margin and accuracy of each aspect before the first step: ln 2, 0 and 0."""
     trainer.remove_callback(PrinterCallback)
-    weights, trainer.loss_weights = trainer.loss_weights, [1.0, 0.0]
-    trainer.evaluate()
-    trainer.loss_weights = weights
+    gamma, trainer.gamma = trainer.gamma, 0.0
+    with packed(trainer.model):
+        trainer.evaluate()
+    trainer.gamma = gamma
     return aspect_rows(trainer.state.log_history)
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
 from knowtuning.profiles import Profile
-from knowtuning.training.padding import score_labelled_only, skip_padding
+from knowtuning.training.prompts import use_form
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()
@@ -25,12 +25,12 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_tokenizer(base: str | Path) -> Any:
-    """The base's tokenizer; one without a padding token pads with its end token."""
+def load_tokenizer(base: str | Path, prompt: str = "plain") -> Any:
+    """The base's tokenizer with a form of `prompts.PROMPTS`; one without a padding token pads with its end token."""
     tokenizer = AutoTokenizer.from_pretrained(str(base))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    return use_form(tokenizer, prompt)
 
 
 def load_base(base: str | Path, quantisation: str = "nf4", dtype: str = "float32") -> Any:
@@ -51,10 +51,21 @@ def load_base(base: str | Path, quantisation: str = "nf4", dtype: str = "float32
         model = AutoModelForCausalLM.from_pretrained(
             str(base), quantization_config=config, device_map=device(), dtype=compute
         )
-    if device() == "cpu":
-        score_labelled_only()
-        skip_padding(model.base_model)
+    score_labelled_only()
     return model.eval()
+
+
+def score_labelled_only() -> None:
+    """Let TRL's fused head score the labelled positions only, as it does on GPUs, on the CPU too.
+
+    TRL scores every position where it has no Triton, for devices that compile anew for each shape; a CPU does not. The
+    switch is private to TRL 1.16, so a test checks that losses stay the same.
+    """
+    import trl.trainer.utils as trainer
+
+    if not hasattr(trainer, "_use_triton"):
+        raise RuntimeError("TRL has no _use_triton any more: check what its fused head scores on CPU, then drop this.")
+    trainer._use_triton = lambda device: True
 
 
 def keep_nf4_weights_unpacked() -> None:

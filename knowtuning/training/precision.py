@@ -24,7 +24,7 @@ def compare_precisions(
         Rows `{"weights", "computation", "weights (MB)", "recall", "samples/s", "loss after"}`; recall is the share of
         facts that greedy decoding completes rightly, None where there is no lab to know them.
     """
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(base, profile.prompt)
     world = World.load(profile.lab) if profile.lab else None
     asked = sorted(world.entities, key=world.exposures.get, reverse=True)[:entities] if world else []
     short = replace(profile, sft_epochs=1, val_size=min(profile.val_size, examples // 4))

@@ -15,7 +15,8 @@ from knowtuning.data.splits import holdout
 from knowtuning.profiles import Profile
 from knowtuning.progress import Tick, progress
 from knowtuning.training.models import device
-from knowtuning.training.prompts import encode, fit
+from knowtuning.training.packed import pack, packed
+from knowtuning.training.prompts import encode_within
 
 disable_progress_bars()
 
@@ -31,8 +32,7 @@ def sft_examples(tokenizer: Any, rows: list[dict], max_length: int) -> tuple[lis
     """
     examples, cut = [], 0
     for row in rows:
-        prompt, answer = encode(tokenizer, row["question"], row["answer"], end=True)
-        prompt, answer, was_cut = fit(prompt, answer, max_length)
+        prompt, answer, was_cut = encode_within(tokenizer, row["question"], row["answer"], max_length)
         cut += was_cut
         examples.append({"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer})
     return examples, cut
@@ -44,9 +44,10 @@ def sft_trainer(
     """Build TRL's trainer as the scripts use theirs: AdamW, cosine, clip 1.0, evaluation at every tenth of the steps.
 
     The validation examples are the first `val_size` of a permutation with seed 42, taken out of the training rows
-    (LLaMA-Factory's `val_size`).
+    (LLaMA-Factory's `val_size`); without any, nothing is evaluated and the last checkpoint is the best.
     """
     held = set(holdout(len(rows), profile.val_size))
+    at_once = profile.sft_micro_batch or profile.sft_batch // profile.num_processes
     train, _ = sft_examples(tokenizer, [r for i, r in enumerate(rows) if i not in held], profile.max_length)
     valid, _ = sft_examples(tokenizer, [rows[i] for i in sorted(held)], profile.max_length)
     steps = -(-len(train) // profile.sft_batch) * profile.sft_epochs
@@ -55,28 +56,35 @@ def sft_trainer(
         model=model,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(train),
-        eval_dataset=Dataset.from_list(valid),
+        eval_dataset=Dataset.from_list(valid) if valid else None,
+        data_collator=collate,
         args=SFTConfig(
             output_dir=str(output),
             num_train_epochs=profile.sft_epochs,
-            per_device_train_batch_size=profile.sft_batch,
+            per_device_train_batch_size=at_once,
+            gradient_accumulation_steps=profile.sft_batch // (at_once * profile.num_processes),
             per_device_eval_batch_size=profile.eval_batch,
             learning_rate=profile.sft_learning_rate,
             max_length=profile.max_length,
-            eval_strategy="steps",
+            eval_strategy="steps" if valid else "no",
             eval_steps=every,
-            save_strategy="steps",
+            save_strategy="steps" if valid else "no",
             save_steps=every,
             save_total_limit=1,
-            load_best_model_at_end=True,
+            load_best_model_at_end=bool(valid),
             metric_for_best_model="eval_loss",
             seed=seed,
-            **shared_arguments(),
+            **shared_arguments(profile),
         ),
     )
 
 
-def shared_arguments() -> dict[str, Any]:
+def collate(examples: list[dict]) -> dict[str, Any]:
+    """One packed row of the examples of a batch."""
+    return pack([example["input_ids"] for example in examples], [example["labels"] for example in examples])
+
+
+def shared_arguments(profile: Profile) -> dict[str, Any]:
     """Arguments that SFT and DPO have in common (facts of the scripts: cosine, no warm-up, no decay, clip 1.0)."""
     return {
         "lr_scheduler_type": "cosine",
@@ -85,7 +93,8 @@ def shared_arguments() -> dict[str, Any]:
         "logging_steps": 1,
         "report_to": "none",
         "disable_tqdm": True,
-        "gradient_checkpointing": device() == "cuda",
+        "gradient_checkpointing": profile.checkpointing,
+        "use_liger_kernel": profile.liger,
         "bf16": device() == "cuda",
         "use_cpu": device() == "cpu",
         "dataloader_pin_memory": device() == "cuda",
@@ -111,7 +120,7 @@ def train_sft(
             "answers cut": cut,
             "steps": trainer.state.global_step,
             "best step": best,
-            "best eval loss": round(trainer.state.best_metric, 4),
+            "best eval loss": round(trainer.state.best_metric, 4) if trainer.state.best_metric is not None else None,
             "samples per second": round(result.metrics["train_samples_per_second"], 1),
         },
     )
@@ -120,7 +129,7 @@ def train_sft(
 def run_trainer(trainer: Any, stage: str) -> Any:
     """Train with our progress and without TRL's printing; a loss that is not finite stops the run."""
     steps = math.ceil(len(trainer.get_train_dataloader()) * trainer.args.num_train_epochs)
-    with progress(stage, steps) as tick:
+    with packed(trainer.model), progress(stage, steps) as tick:
         trainer.add_callback(_Report(tick))
         trainer.remove_callback(PrinterCallback)
         return trainer.train()

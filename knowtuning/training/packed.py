@@ -1,0 +1,92 @@
+"""Batches without padding: the sequences of a batch end to end in one row, and attention that stays inside each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+NAME = "packed"
+IGNORE = -100
+
+
+def pack(sequences: list[list[int]], labels: list[list[int]]) -> dict[str, torch.Tensor]:
+    """One row out of several sequences, with what a model needs to keep them apart.
+
+    Returns:
+        `input_ids`, `position_ids` (from 0 in each sequence) and `labels` of shape (1, T), T the sum of the lengths; a
+        sequence's first token has the label -100, as nothing before it predicts it. `cu_seq_lens_q` and `_k` hold the
+        n + 1 places where sequences begin and end, `max_length_q` and `_k` the longest length: the names under which
+        transformers hands them to every attention function.
+
+    Example:
+        >>> batch = pack([[5, 6, 7], [8, 9]], [[-100, 6, 7], [-100, 9]])
+        >>> batch["position_ids"].tolist(), batch["cu_seq_lens_q"].tolist()
+        ([[0, 1, 2, 0, 1]], [0, 3, 5])
+    """
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    row = {
+        "input_ids": torch.tensor([[token for sequence in sequences for token in sequence]]),
+        "labels": torch.tensor([[label for each in labels for label in each]]),
+        "position_ids": torch.cat([torch.arange(length) for length in lengths.tolist()])[None],
+    }
+    row["labels"][row["position_ids"] == 0] = IGNORE
+    longest = int(lengths.max())
+    return row | {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within each sequence of a packed row, by torch's own kernel.
+
+    Only queries, keys and values are laid out with padding, never the hidden states between them. Padding stands at
+    the end, where causal attention does not look back from.
+
+    Shapes: query (1, heads, T, d), key and value (1, kv heads, T, d); the result (1, T, heads, d).
+    """
+    if cu_seq_lens_q is None:
+        raise ValueError("packed attention needs a batch of `pack`: leave `packed(model)` before anything else.")
+    lengths = cu_seq_lens_q.diff()
+    inside = torch.arange(int(max_length_q), device=query.device) < lengths[:, None].to(query.device)
+    padded = (_pad(tensor[0], inside) for tensor in (query, key, value))
+    grouped = key.shape[1] != query.shape[1]
+    attended = scaled_dot_product_attention(
+        *padded, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
+    )
+    return attended.transpose(1, 2)[inside][None], None
+
+
+def _pad(tensor: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """(heads, T, d) to (sequences, heads, longest, d), zeros at padding."""
+    padded = tensor.new_zeros(*inside.shape, tensor.shape[0], tensor.shape[2])
+    padded = padded.masked_scatter(inside[..., None, None], tensor.transpose(0, 1))
+    return padded.transpose(1, 2)
+
+
+AttentionInterface.register(NAME, packed_attention)
+
+
+@contextmanager
+def packed(model: Any) -> Iterator[None]:
+    """Let a model read packed rows for a while; on GPUs by FlashAttention, where it is installed."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
