@@ -49,6 +49,8 @@ rule shard_score:
         account=f"{SLICE}/difficulty.json",
     params:
         **stage("score"),
+    resources:
+        **model(),
     shell:
         SCORE
 

@@ -52,7 +52,7 @@ def _estimate(arguments: argparse.Namespace) -> None:
 def _walk(arguments: argparse.Namespace) -> int:
     from knowtuning.arms import ARMS
     from knowtuning.profiles import get_profile
-    from knowtuning.walk import walk
+    from knowtuning.walk import here, on_cluster, walk
 
     profile, arms, seeds = get_profile(arguments.profile), arguments.arms.split(","), arguments.seeds.split(",")
     if unknown := [arm for arm in arms if arm not in ARMS]:
@@ -77,9 +77,10 @@ def _walk(arguments: argparse.Namespace) -> int:
         given["shards"] = arguments.shards
     options = {name: str(value) for name, value in given.items() if value}
     pay = f"max_cost={arguments.max_cost}" + (" batch=true" if arguments.batch else "")
-    code = walk(
-        arguments.profile, arguments.seeds, arguments.arms, arguments.cores, options, pay, arguments.retry_failed
-    )
+    where = here(arguments.cores)
+    if arguments.executor != "local":
+        where = on_cluster(arguments.executor, arguments.jobs, profile.name, arguments.workflow_profile)
+    code = walk(profile.name, arguments.seeds, arguments.arms, where, options, pay, arguments.retry_failed)
     if code == 0:
         from knowtuning.evaluation.report import print_report
 
@@ -257,6 +258,11 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     walk.add_argument("--seeds", default="0", help="comma-separated (default: 0)")
     walk.add_argument("--arms", default="sft,ka,knowtuning", help="comma-separated (default: sft,ka,knowtuning)")
     walk.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    said = "where the notebooks run: on this machine, or as jobs of a cluster (docs/cluster.md)"
+    walk.add_argument("--executor", choices=("local", "slurm", "kubernetes"), default="local", help=said)
+    walk.add_argument("--jobs", type=_positive, default=16, help="jobs at once on a cluster (default: 16)")
+    said = "folder with the cluster's settings (default: cluster/slurm or cluster/kubernetes)"
+    walk.add_argument("--workflow-profile", default="", metavar="DIR", help=said)
     walk.add_argument("--batch", action="store_true", help="ask the teacher by the Batch API: half price, within a day")
     walk.add_argument("--retry-failed", action="store_true", help="ask the teacher anew about rows that it gave up")
     said = "cut the training rows into N shards, and work on as many at once as there are cores (default: no shards)"

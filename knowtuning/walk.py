@@ -73,19 +73,34 @@ def here(cores: int) -> list[str]:
     return ["--cores", str(cores)]
 
 
-def on_cluster(executor: str, jobs: int, workflow_profile: str = "") -> list[str]:
+def on_cluster(executor: str, jobs: int, profile: str, workflow_profile: str = "") -> list[str]:
     """Snakemake's options for a cluster: an executor, the jobs that may be under way at once, and its settings.
 
-    `workflow_profile`: folder with a config.yaml of Snakemake's; by default cluster/<executor>.
+    `workflow_profile`: folder with a config.yaml of Snakemake's; by default cluster/<executor>. Jobs that an earlier
+    walk over the same profile left in Slurm's queue, as it was killed or its machine died, raise `DataError`.
     """
     folder = Path(workflow_profile or ROOT / "cluster" / executor).resolve()
     if not (folder / "config.yaml").exists():
         raise DataError(f"{shown(folder)} has no config.yaml: copy cluster/{executor}, change it, and name the copy.")
     if find_spec(f"snakemake_executor_plugin_{executor}") is None:
         raise DataError(f"executor {executor} is missing: pip install -c constraints.txt -e '.[{executor}]'")
-    if executor == "slurm" and not which("sbatch"):
-        raise DataError("sbatch is not on this machine: start the walk on a login node of the cluster.")
-    return ["--executor", executor, "--jobs", str(jobs), "--workflow-profile", str(folder)]
+    options = ["--executor", executor, "--jobs", str(jobs), "--workflow-profile", str(folder)]
+    if executor == "slurm":
+        if not which("sbatch"):
+            raise DataError("sbatch is not on this machine: start the walk on a login node of the cluster.")
+        options += ["--slurm-jobname-prefix", f"knowtuning_{profile}"]
+        if left := _queued(f"knowtuning_{profile}_"):
+            raise DataError(f"an earlier walk left jobs: wait for their end, or scancel {' '.join(left)} first.")
+    return options
+
+
+def _queued(prefix: str) -> list[str]:
+    """Numbers of this user's jobs in Slurm's queue whose names begin so; they outlive the lock of a dead walk."""
+    queue = subprocess.run(["squeue", "--me", "--noheader", "--format=%i %j"], capture_output=True, text=True)
+    if queue.returncode:
+        raise DataError(f"Slurm does not answer: {queue.stderr.strip()}")
+    rows = [row.split(maxsplit=1) for row in queue.stdout.splitlines()]
+    return [number for number, name in rows if name.startswith(prefix)]
 
 
 @contextmanager
@@ -111,9 +126,10 @@ def _snakemake(
     command += ["--config", *(f"{k}={v}" for k, v in config.items())]
     # the children inherit the lock, so that it lasts as long as any of them and goes with the last
     environment = {**os.environ, "KNOWTUNING_PAY": pay, "KNOWTUNING_SHARD_PAY": _as_options(pay)}
+    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Snakemake must hear it, which a shell's & prevents
     with open(folder / "walk.log", "w+", encoding="utf-8") as log:
         child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, pass_fds=[lock.fileno()])
-        signal.signal(signal.SIGTERM, _terminated)
         try:
             _follow(child, log, folder)
         except KeyboardInterrupt as reason:
@@ -152,7 +168,8 @@ def _end(child: subprocess.Popen, told: bool = False) -> None:
     for process in [] if told else family:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             if process is child:
-                child.terminate()  # Snakemake starts nothing new and waits for what runs
+                # Snakemake starts nothing new and waits for what runs here, or cancels what runs on a cluster
+                child.send_signal(signal.SIGINT if "--executor" in child.args else signal.SIGTERM)
             elif any("ipykernel" in word for word in process.cmdline()):
                 process.send_signal(signal.SIGINT)  # a kernel interrupts its cell, whatever its parents ignore
             elif {"knowtuning.study.run", "shard"}.intersection(process.cmdline()):
