@@ -68,17 +68,20 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def write_array(path: Path, rows: Iterable[dict]) -> Path:
-    """Write rows as one JSON array, one by one, in the very bytes of `write_json(path, list(rows))`."""
+    """Write flat rows (no list, no object in them) as one JSON array, in the very bytes of `write_json`, one by one."""
 
     def parts() -> Iterator[str]:
         opening = "[\n "
         for row in rows:
-            # a line end inside a text is escaped, so that all of these are between fields
-            yield opening + json.dumps(row, ensure_ascii=False, indent=1).replace("\n", "\n ")
+            fields = (f"{_in_json(name)}: {_in_json(value)}" for name, value in row.items())
+            yield opening + "{\n  " + ",\n  ".join(fields) + "\n }"
             opening = ",\n "
         yield "[]\n" if opening.startswith("[") else "\n]\n"
 
     return write_parts(path, parts())
+
+
+_in_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def read_json(path: Path) -> Any:
@@ -93,7 +96,7 @@ def read_json(path: Path) -> Any:
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> Path:
     """Write one JSON object per line, UTF-8."""
-    return write_parts(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return write_parts(path, (_in_json(row) + "\n" for row in rows))
 
 
 def read_jsonl(path: Path) -> list[dict]:

@@ -8,6 +8,7 @@ from knowtuning.figures.arms import arm_comparison, correct_by_tier, cost_of_err
 from knowtuning.figures.base import perplexity_separation, pretraining_loss, recall_by_exposure
 from knowtuning.figures.drawing import save, style
 from knowtuning.figures.pairs import answer_lengths, facts_per_answer, pair_lengths, perplexity_of_facts
+from knowtuning.figures.scale import scale_growth
 from knowtuning.figures.study import (
     ablation_differences,
     cells_by_base,
@@ -36,6 +37,7 @@ __all__ = [
     "recall_by_exposure",
     "regime_map",
     "save",
+    "scale_growth",
     "set_costs",
     "style",
     "training_loss",

@@ -6,10 +6,11 @@ import fcntl
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
-from knowtuning.artifacts import DataError, Run, read_json, shown, stream_jsonl, write_jsonl
+from knowtuning.artifacts import DataError, Run, read_json, shown, stream_jsonl, write_jsonl, write_parts
 from knowtuning.data import llamafactory
 from knowtuning.shards.shard import STAGES, Shard
 from knowtuning.shards.stages import scored_by
@@ -73,21 +74,20 @@ def scores(run: Run) -> dict[tuple[str, int, str], Score]:
     return known
 
 
-def write_artefacts(run: Run, of: int) -> dict[str, int]:
+def write_artefacts(run: Run, of: int) -> dict[str, Any]:
     """Write what notebooks 03 to 06 write, from the rows of all shards, one row at a time; returns counts.
 
     For numbers of rows that no notebook should hold. The bytes are those that the notebooks write.
     """
-    counts: Counter[str] = Counter()
-    for stage in STAGES:
-        for shard in _all(of):
-            shard.need(run, stage)
-            account = read_json(shard.account(run, stage))
-            counts.update(account["counts"])
-            counts["teacher_asked"] += account.get("teacher", {}).get("asked", 0)
-            counts["teacher_failed"] += account.get("teacher", {}).get("quarantined", 0)
+    counts: dict[str, Counter] = {stage: Counter() for stage in STAGES}
+    asked: Counter[str] = Counter()
+    for stage, shard in product(STAGES, _all(of)):
+        shard.need(run, stage)
+        account = read_json(shard.account(run, stage))
+        counts[stage].update(account["counts"])
+        asked.update(account.get("teacher", {}))
     for name, stage in (("facts.jsonl", "extract"), ("difficulty.jsonl", "score")):
-        run.wrote(name, write_jsonl(run.path(name), _rows(run, of, stage)))
+        run.wrote(name, write_parts(run.path(name), _lines(run, of, stage)))
     run.wrote("ka.json", llamafactory.write_alpaca(run.path("ka.json"), _augmented(run, of)))
     llamafactory.write_dataset_info(run.root, "ka", "ka.json", ranking=False)
     provenance = ({name: row[name] for name in ("id", "from", "facts")} for row in _augmented(run, of))
@@ -97,11 +97,17 @@ def write_artefacts(run: Run, of: int) -> dict[str, int]:
     kept = ("id", "aspect", "facts", "disturbed")
     provenance = ({name: row[name] for name in kept} for row in _rows(run, of, "disturb"))
     run.wrote("kc.provenance.jsonl", write_jsonl(run.path("kc.provenance.jsonl"), provenance))
-    return dict(counts)
+    return {**counts, "teacher_asked": asked["asked"], "teacher_failed": asked["quarantined"]}
 
 
-def _all(of: int) -> Iterator[Shard]:
-    return (Shard(number, of) for number in range(1, of + 1))
+def _all(of: int) -> list[Shard]:
+    return [Shard(number, of) for number in range(1, of + 1)]
+
+
+def _lines(run: Run, of: int, stage: str) -> Iterator[str]:
+    for shard in _all(of):
+        with open(shard.output(run, stage), encoding="utf-8", newline="\n") as file:
+            yield from file
 
 
 def _rows(run: Run, of: int, stage: str) -> Iterator[dict]:

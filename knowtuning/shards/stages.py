@@ -45,7 +45,7 @@ def run_stage(
             rows of an earlier stage (`EARLIER`).
         model: the teacher's, where it is not the profile's.
         block: rows in memory at once (2,000; 50,000 with the Batch API).
-        scorer: what scores facts in place of the model on disk, with the arguments and result of `score_facts`.
+        scorer: what scores facts in place of the SFT model, from facts and questions as `score_facts` does.
         tick: is told the number of rows done.
         teacher_options: those of `open_teacher`, such as `batch` and `max_cost`.
 
@@ -64,7 +64,8 @@ def run_stage(
     with ExitStack() as stack:
         if stage == "score":
             work = partial(_score, scorer or load_scorer(run), parameters, run.seed)
-            account["scored_by"] = scored_by(run, parameters["condition_on_question"])
+            of_model = scorer is None
+            account["scored_by"] = scored_by(run, parameters["condition_on_question"]) if of_model else scorer.__name__
         else:
             known = {"settings": run.profile.base, "concurrency": run.profile.concurrency}
             teacher = stack.enter_context(

@@ -7,16 +7,19 @@ ours; so a run that is killed at any moment finds its batches again and pays for
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import io
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openai import APIConnectionError, APIStatusError
 
-from knowtuning.artifacts import read_json, read_jsonl, write_json, write_text
+from knowtuning.artifacts import read_json, stream_jsonl, write_json, write_parts
 from knowtuning.teacher.budget import upper_bound
 from knowtuning.teacher.cache import cache_key
 from knowtuning.teacher.completion import read_usage
@@ -32,6 +35,7 @@ MOST_BYTES = 190 * 2**20  # a file; the rules say 200 MB
 ENDED = ("completed", "failed", "expired", "cancelled")
 PASSING = (408, 409, 429)  # and 5xx: statuses of a request that may do better in the next batch
 MARK = "knowtuning"
+RECORDED_AT_ONCE = 1000  # replies
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,14 @@ async def collect_batches(teacher: Teacher, job: Job, rows: Iterable[Row]) -> No
     """
     desk = _Desk(teacher, job)
     await desk.resume()
-    while wanted := desk.open_calls(rows):
+    wanted = desk.open_calls(rows)
+    while wanted:
         if not teacher.features.proven:
             await desk.ask_one(*next(iter(wanted.items())))
-            continue
-        for lines in desk.parcels(wanted):
-            await desk.collect(await desk.send(lines))
+        else:
+            for lines in desk.parcels(wanted):
+                await desk.collect(await desk.send(lines), {key: wanted[key] for key in lines})
+        wanted = desk.still_open(wanted)
 
 
 class _Desk:
@@ -77,42 +83,50 @@ class _Desk:
         wanted = {}
         for _, inputs in rows:
             key = cache_key(self.job.task, inputs, self.teacher.model, self.teacher.sampling)
-            if key in self.job.lost or key in wanted or self.teacher.given_up(key):
-                continue
-            if self.teacher.recorded(self.job.task, inputs, key) is None:
+            self.job.keys.append(key)
+            if key not in wanted and not self._on_record(key, inputs):
                 wanted[key] = inputs
-        return wanted
+        return self.still_open(wanted)
+
+    def _on_record(self, key: str, inputs: dict) -> bool:
+        return self.teacher.recorded(self.job.task, inputs, key) is not None
+
+    def still_open(self, wanted: dict[str, dict]) -> dict[str, dict]:
+        """Those of some calls that were neither served nor given up by now."""
+        job, given_up = self.job, self.teacher.given_up
+        waiting = {key: inputs for key, inputs in wanted.items() if key not in job.served and key not in job.lost}
+        return {key: inputs for key, inputs in waiting.items() if not given_up(key)}
 
     async def ask_one(self, key: str, inputs: dict) -> None:
         """Ask one row by a call of its own."""
         try:
-            await self.teacher.ask(self.job, inputs, key)
+            self.job.served[key] = await self.teacher.ask(self.job, inputs, key)
         except Unusable as failure:
             self.job.lost[key] = failure
 
-    def parcels(self, wanted: dict[str, dict]) -> Iterator[list[str]]:
-        """Request lines in portions that the endpoint takes and that the cap on dollars allows.
+    def parcels(self, wanted: dict[str, dict]) -> Iterator[dict[str, str]]:
+        """Request lines by key in portions that the endpoint takes and that the cap on dollars allows.
 
         Each portion is made when the one before has been paid; raises `CapReached` when not even one row is left.
         """
-        lines: list[str] = []
+        lines: dict[str, str] = {}
         size, cost = 0, 0.0
         for key, inputs in wanted.items():
             line = self._line(key, inputs)
             length, bound = len(line.encode()), self._bound(line)
             if lines and (len(lines) == MOST_REQUESTS or size + length > MOST_BYTES or not self._fits(cost + bound)):
                 yield lines
-                lines, size, cost = [], 0, 0.0
+                lines, size, cost = {}, 0, 0.0
             if not self._fits(bound):
                 raise self.teacher.budget.reached(bound)
-            lines.append(line)
+            lines[key] = line
             size, cost = size + length, cost + bound
         yield lines
 
-    async def send(self, lines: list[str]) -> Batch:
+    async def send(self, lines: dict[str, str]) -> Batch:
         """Upload a file of requests and start its batch; each step is on record before the next."""
         batch = Batch(uuid.uuid4().hex, self.job.task.name, len(lines))
-        write_text(self._file(batch), "".join(lines))
+        write_parts(self._file(batch), lines.values())
         self._note(batch)
         self.job.counts["calls"] += len(lines)
         content = self._file(batch).read_bytes()
@@ -147,18 +161,23 @@ class _Desk:
         raise AssertionError("unreachable")
 
     async def resume(self) -> None:
-        """Collect the batches that an earlier run sent; what never arrived at the endpoint is forgotten."""
+        """Collect the batches that an earlier run sent, less what it recorded; what never arrived is forgotten."""
         for batch in self._entries():
             if batch.task != self.job.task.name:
                 continue
             batch = batch if batch.id else replace(batch, id=await self._find(batch.mark))
             if batch.id:
-                await self.collect(batch)
+                requests = self._requests(batch)
+                open_ones = {key: each for key, each in requests.items() if not self._on_record(key, each)}
+                await self.collect(batch, open_ones, answered=len(requests) - len(open_ones))
             else:
                 self._strike(batch)
 
-    async def collect(self, batch: Batch) -> None:
-        """Wait for a batch to end and record its replies; it is struck off once all of them are on record."""
+    async def collect(self, batch: Batch, requests: dict[str, dict], answered: int = 0) -> None:
+        """Wait for a batch to end and record its replies; it is struck off once all of them are on record.
+
+        `requests`: the inputs by key of the calls in it, but for those whose replies were recorded before.
+        """
         while (state := await self._try(lambda: self.client.batches.retrieve(batch.id))).status not in ENDED:
             if state.request_counts:
                 self.job.report_under_way(state.request_counts.completed + state.request_counts.failed)
@@ -166,24 +185,28 @@ class _Desk:
         if state.status == "failed":
             self._strike(batch)
             raise TeacherError(f"Batch {batch.id} was not accepted ({_reasons(state)}): mend this and run again.")
-        requests = {line["custom_id"]: line for line in read_jsonl(self._file(batch))}
-        served = 0
         for file_id in filter(None, (state.output_file_id, state.error_file_id)):
             content = await self._try(lambda file_id=file_id: self.client.files.content(file_id))
-            for line in filter(str.strip, content.text.splitlines()):
-                served += self._take(json.loads(line), requests)
+            lines = (line for line in io.BytesIO(content.content) if line.strip())
+            while some := list(islice(lines, RECORDED_AT_ONCE)):
+                records: list[dict] = []
+                answered += sum(self._take(json.loads(line), requests, records) for line in some)
+                # until the batch is struck off it can be fetched again: a kill before this loses nothing
+                self.teacher.cache.extend(records)
         for key in requests:  # asked for, and neither in the output nor among the errors
             self._miss(key, "the batch ended without it")
         self._strike(batch)
-        if not served and (permanent := [key for key in self.job.lost if "HTTP 4" in self.job.lost[key].reason]):
+        if not answered and (permanent := [key for key in self.job.lost if "HTTP 4" in self.job.lost[key].reason]):
             raise TeacherError(f"Batch {batch.id} brought no reply at all: {self.job.lost[permanent[0]].reason}")
 
-    def _take(self, line: dict, requests: dict[str, dict]) -> bool:
-        """Record one line of an output or error file; a key that is not ours, or comes twice, is left aside."""
-        request = requests.pop(line.get("custom_id"), None)
-        if request is None:
+    def _take(self, line: dict, requests: dict[str, dict], records: list[dict]) -> bool:
+        """Add what is to be recorded of one line of an output or error file; whether there is a reply in it.
+
+        A key that is not ours, or comes twice, is left aside.
+        """
+        key = line.get("custom_id")
+        if (inputs := requests.pop(key, None)) is None:
             return False
-        key, inputs = request["custom_id"], json.loads(request["body"]["messages"][-1]["content"])
         response = line.get("response") or {}
         status, body = response.get("status_code"), response.get("body")
         if status != 200:
@@ -192,14 +215,15 @@ class _Desk:
             passing = status is None or status in PASSING or status >= 500
             self._miss(key, f"{said}{error.get('message') or error.get('code') or 'no reply'}", passing)
             return False
-        if self.teacher.cache.get(key) is not None:  # recorded before a kill that came before the strike
-            return True
         if self.teacher.budget is not None and isinstance(body, dict):
             self.teacher.budget.book(self.teacher.price.dollars(*read_usage(body).values(), batch=True))
-        try:
-            self.teacher.record(self.job, inputs, key, json.dumps(body), batch=True)
-        except Unusable:
+        whole = body if isinstance(body, dict) else json.dumps(body)
+        record, outcome = self.teacher.examine(self.job, inputs, key, whole)
+        records.append(record | {"batch": True})
+        if isinstance(outcome, Unusable):
             self.job.counts["retries"] += 1
+        else:
+            self.job.served[key] = outcome
         return True
 
     def _miss(self, key: str, reason: str, passing: bool = True) -> None:
@@ -254,12 +278,23 @@ class _Desk:
         return [Batch(**entry) for entry in read_json(self.book)] if self.book.exists() else []
 
     def _note(self, batch: Batch) -> None:
-        others = [entry for entry in self._entries() if entry.mark != batch.mark]
-        write_json(self.book, [asdict(entry) for entry in [*others, batch]])
+        self._rewrite(without=batch.mark, plus=[batch])
 
     def _strike(self, batch: Batch) -> None:
-        write_json(self.book, [asdict(entry) for entry in self._entries() if entry.mark != batch.mark])
+        self._rewrite(without=batch.mark, plus=[])
         self._file(batch).unlink(missing_ok=True)
+
+    def _rewrite(self, without: str, plus: list[Batch]) -> None:
+        """Change the book under a lock, as two stages may have batches under way at the same time."""
+        with open(self.folder / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            others = [entry for entry in self._entries() if entry.mark != without]
+            write_json(self.book, [asdict(entry) for entry in [*others, *plus]])
+
+    def _requests(self, batch: Batch) -> dict[str, dict]:
+        """The inputs by key of a batch that an earlier run sent."""
+        lines = stream_jsonl(self._file(batch))
+        return {line["custom_id"]: json.loads(line["body"]["messages"][-1]["content"]) for line in lines}
 
 
 def _reasons(state: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from knowtuning.artifacts import DataError
 from knowtuning.teacher.prompts import Task, response_format
 
 _OPENING = b'{"key": "'
+_PIECE = 4096  # bytes: more than most records have
 _TABLE = """
 create table call (
     key text primary key, offset integer, unusable integer default 0, cap integer default 0, last integer,
@@ -32,20 +34,31 @@ class Paid(NamedTuple):
     replies: int = 0
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def cache_key(task: Task, inputs: dict, model: str, sampling: dict) -> str:
     """The sha256 (hex) that names a call: task, prompt version, schema, model, sampling and inputs, as canonical JSON.
 
     The cap on reply tokens is no part of `sampling`: raising the cap must not repeat the calls that were paid.
     """
-    call = {
+    # "inputs" is the first of the sorted names, so that the others are written once and not for every call
+    call = f'{{"inputs":{_canonical(inputs)},{_of_all_calls(task, model, _canonical(sampling))}'
+    return hashlib.sha256(call.encode()).hexdigest()
+
+
+@functools.cache
+def _of_all_calls(task: Task, model: str, sampling: str) -> str:
+    """What the calls of one task to one model share, as the rest of a canonical JSON object."""
+    schema = response_format(task)["json_schema"]["schema"]
+    shared = {
+        "model": model,
+        "sampling": json.loads(sampling),
+        "schema": schema,
         "task": task.name,
         "version": task.version,
-        "schema": response_format(task)["json_schema"]["schema"],
-        "model": model,
-        "sampling": sampling,
-        "inputs": inputs,
     }
-    return hashlib.sha256(json.dumps(call, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return _canonical(shared)[1:]
 
 
 def charge(spending: dict[tuple[str, bool], Paid], record: dict) -> None:
@@ -223,9 +236,10 @@ class Cache:
         charge(self.spending, record)
 
     def _record_at(self, offset: int) -> dict:
-        with open(os.dup(self._descriptor), "rb") as file:
-            file.seek(offset)
-            return json.loads(file.readline())
+        line = b""
+        while b"\n" not in line:
+            line += os.pread(self._descriptor, _PIECE, offset + len(line))
+        return json.loads(line[: line.index(b"\n")])
 
     def _mend(self, tail: bytes) -> None:
         """Cut off a line without an end: we hold the lock, so nobody is writing it any more. A whole record is kept."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import random
 import threading
 import time
@@ -182,7 +183,8 @@ class Teacher:
         counts = self.counts.setdefault(task.name, new_counts())
         before = listed(self.quarantine_path, task.name)
         rows = list(rows) if self.batch else rows
-        job = Job(task, rows, counts, before, max(WINDOW * self.concurrency, 256), self._loop)
+        window = len(rows) + 1 if self.batch else max(WINDOW * self.concurrency, 256)
+        job = Job(task, rows, counts, before, window, self._loop)
         work = asyncio.run_coroutine_threadsafe(self._run(job, rows), self._loop)
         try:
             yield from job.results(progress)
@@ -272,11 +274,11 @@ class Teacher:
 
     async def _serve(self, job: Job, item: Item) -> BaseModel:
         """A row's reply: on record, about to be (another row asks the same), or asked for now."""
-        key = cache_key(job.task, item.inputs, self.model, self.sampling)
+        key = job.keys[item.position] if job.keys else cache_key(job.task, item.inputs, self.model, self.sampling)
         if key in self._asking:
             job.counts["from_cache"] += 1
             return await asyncio.shield(self._asking[key])
-        if (reply := self.recorded(job.task, item.inputs, key)) is not None:
+        if (reply := job.served.get(key) or self.recorded(job.task, item.inputs, key)) is not None:
             job.counts["from_cache"] += 1
             return reply
         asking = self._asking[key] = asyncio.get_running_loop().create_future()
@@ -378,33 +380,38 @@ class Teacher:
         body = features.body(job.task, inputs, self.model, self.max_tokens, self.sampling)
         return self.record(job, inputs, key, await self._post(job, body))
 
-    def record(self, job: Job, inputs: dict, key: str, body: str, batch: bool = False) -> BaseModel:
+    def record(self, job: Job, inputs: dict, key: str, body: str) -> BaseModel:
         """Check an endpoint's response body and put it on record, usable or not; raises `Unusable` if it is not."""
-        completion, usage, text, failure, reply = {}, {}, None, None, None
+        entry, outcome = self.examine(job, inputs, key, body)
+        self.cache.append(entry)
+        if isinstance(outcome, Unusable):
+            raise outcome
+        return outcome
+
+    def examine(self, job: Job, inputs: dict, key: str, body: str | dict) -> tuple[dict, BaseModel | Unusable]:
+        """What is to be put on record for a response body (its text, or its JSON object), and what came of it."""
+        completion, usage, text = {}, {}, None
         try:
-            completion = read_body(body)
+            completion = body if isinstance(body, dict) else read_body(body)
             usage = read_usage(completion)
             text = read_text(completion)
-            reply = parse(job.task, inputs, text)
+            outcome = parse(job.task, inputs, text)
         except ReplyError as error:
-            failure = Unusable(str(error), raw=text, malformed=isinstance(error, Malformed))
+            outcome = Unusable(str(error), raw=text, malformed=isinstance(error, Malformed))
         except Unusable as error:
-            failure = error
+            outcome = error
         if not any(usage.values()):
-            usage = guess_usage(messages(job.task, inputs, self.features.structured), text or body)
+            said = text or (body if isinstance(body, str) else json.dumps(body, ensure_ascii=False))
+            usage = guess_usage(messages(job.task, inputs, self.features.structured), said)
         for name in ("prompt_tokens", "completion_tokens"):
             job.counts[name] += usage[name]
         entry = {"key": key, "task": job.task.name, "model": self.model}
-        if failure is None:
-            entry |= {"reply": reply.model_dump(), "raw": text}
+        if isinstance(outcome, Unusable):
+            raw = (outcome.raw or "").encode("utf-8", "backslashreplace").decode()
+            entry |= {"reply": None, "reason": outcome.reason, "raw": raw, "cap": self.max_tokens}
         else:
-            raw = (failure.raw or "").encode("utf-8", "backslashreplace").decode()
-            entry |= {"reply": None, "reason": failure.reason, "raw": raw, "cap": self.max_tokens}
-        entry |= {"usage": usage, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        self.cache.append(entry | ({"batch": True} if batch else {}))
-        if failure is not None:
-            raise failure
-        return reply
+            entry |= {"reply": outcome.model_dump(), "raw": text}
+        return entry | {"usage": usage, "time": datetime.now(UTC).isoformat(timespec="seconds")}, outcome
 
     async def _post(self, job: Job, body: dict) -> str:
         """One HTTP call; the response's body, in which the key never occurs."""

@@ -39,19 +39,22 @@ def guess_usage(messages: list[dict[str, str]], reply: str) -> dict[str, int | b
 
 def read_text(completion: dict) -> str:
     """The text of the reply; raises `Unusable` for no choice, a refusal, a cut or withheld reply, and no text."""
-    body = json.dumps(completion, ensure_ascii=False)
     choices = completion.get("choices")
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
-        raise Unusable("the endpoint returned no choice.", raw=body)
+        raise Unusable("the endpoint returned no choice.", raw=_whole(completion))
     message = choices[0].get("message")
     message = message if isinstance(message, dict) else {}
     text = message.get("content")
     if message.get("refusal"):
-        raise Unusable(f"the teacher refused: {message['refusal']}", raw=body)
+        raise Unusable(f"the teacher refused: {message['refusal']}", raw=_whole(completion))
     if choices[0].get("finish_reason") == "length":
-        raise Unusable("the reply was cut at the token limit: raise max_tokens.", raw=text or body)
+        raise Unusable("the reply was cut at the token limit: raise max_tokens.", raw=text or _whole(completion))
     if choices[0].get("finish_reason") == "content_filter":
-        raise Unusable("the endpoint's content filter withheld the reply.", raw=text or body)
+        raise Unusable("the endpoint's content filter withheld the reply.", raw=text or _whole(completion))
     if not (isinstance(text, str) and text.strip()):
-        raise Unusable("the reply is empty.", raw=body)
+        raise Unusable("the reply is empty.", raw=_whole(completion))
     return text
+
+
+def _whole(completion: dict) -> str:
+    return json.dumps(completion, ensure_ascii=False)

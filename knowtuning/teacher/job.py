@@ -31,8 +31,9 @@ class Job:
     """Rows go in by `next`, replies in any order by `serve` and `give_up`, and out in the rows' order by `results`.
 
     At most `window` rows are between the two ends, so that memory does not grow with the number of rows. `failures`
-    holds the rows given up, `lost` by key why no batch will serve a call, `healed` the ids that were `listed` as failed
-    before and are served now. Everything but `results` belongs to the thread of `loop`.
+    holds the rows given up, `healed` the ids that were `listed` as failed before and are served now. Batches leave here
+    what came of each call, by its key: `served` the replies, which are on record, and `lost` why there will be none;
+    `keys` are those of the rows. Everything but `results` belongs to the thread of `loop`.
     """
 
     def __init__(
@@ -52,12 +53,15 @@ class Job:
         self.failures: dict[int, dict[str, Any]] = {}
         self.healed: set[str] = set()
         self.calling: set[asyncio.Task] = set()
+        self.keys: list[str] = []
+        self.served: dict[str, BaseModel] = {}
         self.lost: dict[str, Unusable] = {}
         self._listed = listed
         self._rows = enumerate(rows)
         self._room = asyncio.Semaphore(window)
         self._loop = loop
         self._waiting: dict[int, tuple[str, BaseModel | None]] = {}
+        self._ready: list[tuple[str, BaseModel | None]] = []
         self._emitted = 0
         self._out: queue.SimpleQueue = queue.SimpleQueue()
         self._reported = 0.0
@@ -100,6 +104,7 @@ class Job:
 
     def close(self) -> None:
         """Tell the reader of `results` that nothing more comes."""
+        self._hand_over()
         self._out.put(("end", None))
 
     def results(self, progress: Progress | None) -> Iterator[tuple[str, BaseModel | None]]:
@@ -113,19 +118,27 @@ class Job:
                 if progress is not None:
                     progress(*value)
                 continue
-            yield value
-            taken += 1
-            if taken == RELEASE_EVERY:
-                self._loop.call_soon_threadsafe(self._release, taken)
-                taken = 0
+            for row in value:
+                yield row
+                taken += 1
+                if taken == RELEASE_EVERY:
+                    self._loop.call_soon_threadsafe(self._release, taken)
+                    taken = 0
 
     def _decide(self, item: Item, reply: BaseModel | None) -> None:
         self.done += 1
         self._waiting[item.position] = (item.row_id, reply)
         while self._emitted in self._waiting:
-            self._out.put(("row", self._waiting.pop(self._emitted)))
+            if not self._ready:  # all that is decided until the loop turns goes over in one piece
+                self._loop.call_soon(self._hand_over)
+            self._ready.append(self._waiting.pop(self._emitted))
             self._emitted += 1
         self.report()
+
+    def _hand_over(self) -> None:
+        if self._ready:
+            self._out.put(("rows", self._ready))
+            self._ready = []
 
     def _release(self, rows: int) -> None:
         for _ in range(rows):

@@ -99,7 +99,7 @@ class BatchRun:
         batch["error_file_id"] = self._files.add_lines(f"{batch['id']}_error.jsonl", [line.content for line in bad])
         batch["request_counts"]["failed"] = len(bad)
         batch["usage"] = _usage(good)
-        for line in lines:
+        for line in lines if self._endpoint.log.kept else ():
             if line.outcome is not None:
                 call = line.call
                 self._endpoint.log.write(line.outcome, call and call.key, call and call.task)
