@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from knowtuning import figures
-from knowtuning.artifacts import ROOT, write_jsonl
+from knowtuning.artifacts import ROOT, read_json, write_jsonl
 from knowtuning.shards.shard import STAGES
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "teacher"))
@@ -81,14 +81,10 @@ class Bench:
 
     def gather(self) -> dict:
         """Merge the caches and write the artefacts, in a process of its own."""
-        started = time.perf_counter()
         command = [sys.executable, "-m", "knowtuning", "gather", "--profile", "smoke", "--shards", str(SHARDS)]
-        child = subprocess.Popen([*command, "--artefacts"], env=self._environment())
-        _, status, usage = os.wait4(child.pid, 0)
-        if status:
-            raise SystemExit("FAILED: gather")
-        cpu = usage.ru_utime + usage.ru_stime
-        return {"seconds": time.perf_counter() - started, "cpu_seconds": cpu, "peak_mb": usage.ru_maxrss / 1024}
+        subprocess.run([*command, "--artefacts"], env=self._environment(), check=True)
+        manifest = read_json(self.run / "manifests" / "gather.json")
+        return {name: manifest[name] for name in ("seconds", "peak_memory_mb")}
 
     def bytes(self) -> dict[str, int]:
         """What lies on disk: rows and artefacts, the shards' rows, and the teacher's records (twice once gathered)."""
@@ -168,7 +164,7 @@ def measure(folder: Path, rows: int, block: int) -> dict:
         print(f"{point['rows']:>9,} rows: {point['seconds']:6.1f} s, ", end="")
         print(", ".join(f"{name.removesuffix('_mb')} {point[name]:.0f} MB" for name in point if name.endswith("_mb")))
     gathered = bench.gather()
-    print(f"gathered in {gathered['seconds']:.0f} s, {gathered['peak_mb']:.0f} MB")
+    print(f"gathered in {gathered['seconds']:.0f} s, {gathered['peak_memory_mb']:.0f} MB")
     return {
         "stub": "perplexity is a hash of the fact; the teacher's replies are made out of its inputs",
         "rows": rows,

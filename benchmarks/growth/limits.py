@@ -1,0 +1,138 @@
+"""What one row costs in each place that grows with the rows: the numbers behind docs/scale.md.
+
+    python benchmarks/growth/limits.py --data dolly_train.json [--quick]
+
+Rows of a real data set go through the shards' stages with the teacher of rules (its tokens are a quarter of the
+characters; the perplexity is a STUB, see worker.py). Then the parts that hold all rows, or look at all of them, are
+measured one by one: seconds of CPU, memory, bytes on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+from run import invented
+from worker import stub_scores
+
+from knowtuning.artifacts import ROOT, Run, count_lines, read_jsonl, stream_jsonl, write_jsonl
+from knowtuning.data.duplicates import near_duplicates
+from knowtuning.data.sources import load
+from knowtuning.shards.gather import gather, write_artefacts
+from knowtuning.shards.shard import STAGES, Shard
+from knowtuning.shards.stages import run_stage
+from knowtuning.teacher.cache import Cache
+
+sys.path.insert(0, str(ROOT / "benchmarks" / "teacher"))
+from running import publish  # noqa: E402 (lies with the benchmarks of the teacher)
+
+
+def per_row(rows: list[dict]) -> dict[str, Any]:
+    """Calls, tokens and bytes of one row, from `rows` that go through all stages."""
+    run, shard = Run("limits", "dolly-offline", 0), Shard(1, 1)
+    write_jsonl(run.path("data/train.jsonl"), rows)
+    accounts = {stage: run_stage(stage, shard, run, scorer=stub_scores) for stage in STAGES}
+    gather(run, 1)
+    write_artefacts(run, 1)
+    asked = [account["teacher"] for account in accounts.values() if "teacher" in account]
+    files = [
+        *run.root.glob("*.json*"),
+        *shard.output(run, "extract").parent.glob("*.jsonl"),
+        run.path("data/train.jsonl"),
+    ]
+    size = {str(path.relative_to(run.root)): path.stat().st_size / len(rows) for path in files}
+    size["teacher/cache.jsonl"] = (run.teacher / "cache.jsonl").stat().st_size / len(rows)
+    counted = ("calls", "prompt_tokens", "completion_tokens")
+    return {
+        **{name: sum(each[name] for each in asked) / len(rows) for name in counted},
+        "facts": accounts["extract"]["counts"]["facts"] / len(rows),
+        "pairs": sum(n for name, n in accounts["disturb"]["counts"].items() if name.startswith("pairs: ")) / len(rows),
+        "bytes": size,
+        "memory": {
+            name: held(run.path(f"shards/1-of-1/{name}.jsonl")) / len(rows) for name in ("facts", "difficulty", "pairs")
+        }
+        | {"train": held(run.path("data/train.jsonl")) / len(rows)},
+    }
+
+
+def held(path: Path) -> int:
+    """Bytes of memory that the rows of a file take as Python objects."""
+    tracemalloc.start()
+    kept = read_jsonl(path)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del kept
+    return size
+
+
+def cpu(work: Callable[[], Any]) -> float:
+    """CPU seconds of a piece of work in this process."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
+
+
+def opening(folder: Path, records: int) -> float:
+    """CPU seconds per record of opening a teacher's cache."""
+    cache = Cache(folder / "cache.jsonl")
+    reply = {"task": "extract", "model": "m", "reply": {"facts": ["It is so."] * 6}, "raw": "x" * 900, "usage": {}}
+    cache.extend({"key": f"{number:064x}"[::-1], **reply} for number in range(records))
+    cache.close()
+    return cpu(lambda: Cache(folder / "cache.jsonl").close()) / records
+
+
+def planning(shards: int) -> dict[str, float]:
+    """Seconds of CPU and memory that Snakemake needs to plan a walk in so many shards."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "-n", "--quiet", "all"]
+    config = ["--nolock", "--config", "profile=smoke", f"shards={shards}"]
+    with psutil.Popen([*command, *config], cwd=ROOT, stdout=subprocess.DEVNULL) as child:
+        found = {"cpu_seconds": 0.0, "mb": 0.0}
+        while child.poll() is None:
+            with suppress(psutil.NoSuchProcess), child.oneshot():
+                used = child.cpu_times()
+                found["cpu_seconds"] = used.user + used.system
+                found["mb"] = max(found["mb"], child.memory_info().rss / 2**20)
+            time.sleep(0.05)
+    if child.returncode:
+        raise SystemExit("FAILED: snakemake -n")
+    return found
+
+
+def main() -> None:
+    """Measure each part and write a result file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="a file of real questions and answers, such as Dolly's 4,000")
+    parser.add_argument("--quick", action="store_true", help="small numbers, and nothing is published")
+    chosen = parser.parse_args()
+    rows, small = load(chosen.data), chosen.quick
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["KNOWTUNING_RUNS"] = name
+        measured: dict[str, Any] = {"per_row": per_row(rows[: 100 if small else 1000])}
+        sizes = [len(rows) // 8, len(rows) // 4] if small else [len(rows) // 4, len(rows) // 2, len(rows)]
+        measured["near_duplicates"] = {str(n): cpu(lambda n=n: near_duplicates(rows[:n])) for n in sizes}
+        measured["cache_opening_seconds_per_record"] = opening(Path(name), 5_000 if small else 100_000)
+        many = write_jsonl(Path(name) / "many.jsonl", invented(20_000 if small else 500_000))
+        megabytes = many.stat().st_size / 1e6
+        measured["counting_mb_per_second"] = megabytes / cpu(lambda: count_lines(many))
+        last = count_lines(many) - 1
+        measured["passing_over_mb_per_second"] = megabytes / cpu(lambda: list(islice(stream_jsonl(many, last), 1)))
+    measured["planning"] = {str(n): planning(n) for n in ((10, 50) if small else (10, 100, 1000, 2000))}
+    print(json.dumps(measured, indent=1))
+    if not small:
+        publish("limits", measured)
+
+
+if __name__ == "__main__":
+    main()
