@@ -75,7 +75,7 @@ class Cell:
     @cached_property
     def scored_facts(self) -> list[dict]:
         questions = {row["id"]: row["question"] for row in self.data.train}
-        return score_facts(self.model("sft"), self.tokenizer, self.facts, questions, self.profile.eval_batch)
+        return score_facts(self.model("sft"), self.tokenizer, self.facts, questions, self.profile.score_tokens)
 
     def augmented(self, select: str) -> list[dict]:
         """D_ka: the original rows, and those rewritten from the facts that `select` takes for difficult."""

@@ -1,13 +1,18 @@
-"""Answers of a model to questions, in batches, greedily or sampled as the scripts do."""
+"""Answers of a model to questions, greedily or sampled as the scripts do, by transformers or by vLLM."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from knowtuning.profiles import Profile
 from knowtuning.progress import progress
+from knowtuning.training.batches import batches
+from knowtuning.training.models import load_adapter, load_base
 from knowtuning.training.prompts import encode
+from knowtuning.training.vllm_engine import VllmEngine
 
 DECODINGS: dict[str, dict[str, Any]] = {
     "greedy": {"do_sample": False, "temperature": None, "top_p": None, "top_k": None},
@@ -16,6 +21,14 @@ DECODINGS: dict[str, dict[str, Any]] = {
     "pure": {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0},
     "nucleus": {"do_sample": True, "temperature": 1.0, "top_p": 0.9, "top_k": 0},
 }
+
+
+def load_policy(profile: Profile, base: str | Path, adapter: str | Path | None = None) -> Any:
+    """The base, under an adapter if one is named, in the engine of the profile: what `generate` takes as its model."""
+    if profile.engine == "vllm":
+        return VllmEngine(base, adapter, profile.quantisation, profile.dtype)
+    model = load_base(base, profile.quantisation, profile.dtype)
+    return load_adapter(model, adapter) if adapter else model
 
 
 @torch.no_grad()
@@ -27,48 +40,52 @@ def generate(
     max_new_tokens: int = 160,
     batch_size: int = 64,
     seed: int = 0,
+    max_tokens: int = 65536,
 ) -> list[dict]:
     """Answer each question in the training prompt.
 
     Args:
+        model: of transformers, or a `VllmEngine`, which makes batches of its own.
         decoding: "greedy"; "sampled" with T 0.95, top_p 0.7, top_k 50 as the test scripts have it; "pure" (T 1);
             "nucleus" (T 1, top_p 0.9).
-        batch_size: questions per batch, sorted by length and padded on the left.
+        batch_size: questions per batch, sorted by length and padded on the left; a batch ends when all its answers do.
+        max_tokens: tokens per batch, padding and `max_new_tokens` included: so many keys and values are kept at once
+            (half a megabyte each for Llama-2 7B in bfloat16). Long prompts make smaller batches.
 
     Returns:
         One `{"answer", "tokens", "finished"}` per question, in order; `finished` is False where the answer ran into
-        `max_new_tokens` without an end token.
+        `max_new_tokens` without an end token. The same call gives the same answers; other batches give other samples.
     """
     if decoding not in DECODINGS:
         raise ValueError(f"decoding is {decoding!r}; use one of {', '.join(DECODINGS)}.")
     prompts = [encode(tokenizer, question, "")[0] for question in questions]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    answers: list[dict] = [{}] * len(prompts)
-    torch.manual_seed(seed)
+    end, options = tokenizer.eos_token_id, DECODINGS[decoding]
     with progress(f"answers ({decoding})", len(prompts)) as tick:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            ids, mask = _left_padded([prompts[i] for i in chosen], tokenizer.pad_token_id)
-            output = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                max_new_tokens=max_new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                **DECODINGS[decoding],
-            )
-            for i, row in zip(chosen, output[:, ids.shape[1] :].tolist(), strict=True):
-                finished = tokenizer.eos_token_id in row
-                row = row[: row.index(tokenizer.eos_token_id)] if finished else row
-                text = tokenizer.decode(row, skip_special_tokens=True).strip()
-                answers[i] = {"answer": text, "tokens": len(row), "finished": finished}
-            tick(start + len(chosen))
-    return answers
+        if isinstance(model, VllmEngine):
+            rows = model.complete(prompts, options, max_new_tokens, end, seed)
+        else:
+            torch.manual_seed(seed)
+            options = options | {"max_new_tokens": max_new_tokens, "eos_token_id": end}
+            rows = [[] for _ in prompts]
+            for chosen in batches([len(prompt) + max_new_tokens for prompt in prompts], max_tokens, batch_size):
+                continued = _continue(model, [prompts[i] for i in chosen], tokenizer.pad_token_id, options)
+                for i, row in zip(chosen, continued, strict=True):
+                    rows[i] = row
+                tick(sum(map(bool, rows)))
+    return [_answer(tokenizer, row) for row in rows]
 
 
-def _left_padded(prompts: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask of shape (B, longest prompt), so that every prompt ends where generation begins."""
+def _continue(model: Any, prompts: list[list[int]], pad: int, options: dict[str, Any]) -> list[list[int]]:
+    """What the model says after each prompt, with padding after the end token, as one batch."""
     width = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    return ids, mask
+    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    output = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, **options)
+    return output[:, width:].tolist()
+
+
+def _answer(tokenizer: Any, row: list[int]) -> dict:
+    """Text and length of one answer: its tokens up to the end token."""
+    finished = tokenizer.eos_token_id in row
+    row = row[: row.index(tokenizer.eos_token_id)] if finished else row
+    return {"answer": tokenizer.decode(row, skip_special_tokens=True).strip(), "tokens": len(row), "finished": finished}

@@ -1,0 +1,196 @@
+"""Log-likelihood of texts after their prompts: what texts begin with in common is computed once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from knowtuning.training.batches import batches
+from knowtuning.training.folding import folded
+
+ROOM = 128  # tokens of a row of short texts: attention grows with the square of a row
+LOGITS = 2**22  # logits at a time, 16 MB of float32
+
+Ids = list[int]
+
+
+@torch.no_grad()
+def completion_nll(
+    model: Any,
+    prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+    pad: int,
+    max_tokens: int,
+    tick: Callable[[int], None] = lambda done: None,
+) -> list[float]:
+    """Negative log-likelihood in nats, summed over its tokens, of each completion after its prompt.
+
+    Several texts lie in one row as a tree: what they begin with in common, such as the prompt, is there once, and every
+    token sees the beginning of its own text and nothing else, at the position that it has there. A model whose
+    attention knows no such mask gets a row per text. Logits are computed where they predict a token that counts, and
+    log-probabilities in float32, a few rows of the vocabulary at a time.
+
+    Args:
+        model: causal language model in eval mode, with or without an adapter.
+        prompts: token ids, at least one each: the last predicts the first token of the completion.
+        completions: token ids, one list per prompt.
+        pad: the padding token's id.
+        max_tokens: rows times longest row of a forward pass; a text that is longer is a pass of its own.
+        tick: called after each pass with the number of completions done.
+    """
+    texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+    stack, head = _split(model, texts[0])
+    in_trees = _obeys_masks(stack, max(map(len, texts)))
+    rows, lengths = _rows(texts, max_tokens, in_trees)
+    nll, done = torch.zeros(len(texts)), 0
+    with folded(model):
+        for batch in batches(lengths, max_tokens):
+            layout = _layout([rows[number] for number in batch], texts, [len(prompt) for prompt in prompts], pad)
+            nll.index_add_(0, layout.text, _token_nll(stack, head, layout, in_trees).cpu())
+            done += sum(len(rows[number]) for number in batch)
+            tick(done)
+    return nll.tolist()
+
+
+def _split(model: Any, text: Ids) -> tuple[Any, Any]:
+    """The layers of a model, and the head that makes logits of their output, if that is all that the model does.
+
+    A model that does more, such as to cap or scale its logits, is taken whole: so are its logits, for every token.
+    """
+    whole = model.get_base_model() if isinstance(model, PeftModel) else model
+    stack, head = whole.base_model, whole.get_output_embeddings()
+    ids = torch.tensor([text[:8]], device=model.device)
+    if stack is not whole and head is not None and torch.allclose(head(stack(ids)[0]), model(ids)[0], atol=1e-3):
+        return stack, head
+    return model, torch.nn.Identity()
+
+
+def _obeys_masks(stack: Any, reach: int) -> bool:
+    """Whether attention goes by a given mask (rows, 1, tokens, tokens) and given positions, over texts of `reach`.
+
+    Kernels that make their own mask, recurrent layers and windows narrower than the texts do not.
+    """
+    config = stack.config.get_text_config()
+    return (
+        getattr(stack, "_supports_attention_backend", False)
+        and not stack._is_stateful
+        and config._attn_implementation in ("sdpa", "eager")
+        and set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}
+        and reach <= (getattr(config, "sliding_window", None) or reach)
+        and "position_ids" in inspect.signature(stack.forward).parameters
+    )
+
+
+def _rows(texts: Sequence[Ids], max_tokens: int, in_trees: bool) -> tuple[list[list[int]], list[int]]:
+    """Places of the texts that lie in each row, and the lengths of the rows.
+
+    In the order of a dictionary, texts that begin alike are neighbours.
+    """
+    rows: list[list[int]] = []
+    lengths: list[int] = []
+    last: Ids = []
+    for place in sorted(range(len(texts)), key=texts.__getitem__):
+        text = texts[place]
+        new = len(text) - _common(text, last)
+        if in_trees and rows and lengths[-1] + new <= min(max_tokens, max(ROOM, 2 * len(text))):
+            rows[-1].append(place)
+            lengths[-1] += new
+        else:
+            rows.append([place])
+            lengths.append(len(text))
+        last = text
+    return rows, lengths
+
+
+def _common(one: Ids, other: Ids) -> int:
+    """How many tokens two texts begin with in common."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _tree(texts: Sequence[Ids]) -> tuple[Ids, list[int], list[int], list[Ids]]:
+    """Lay texts, in the order of a dictionary, out as a tree of tokens, depth first.
+
+    Returns:
+        The tokens; their positions in their texts; where the tokens below each of them end; the path of each text.
+
+    Example:
+        >>> _tree([[1, 5, 6], [1, 5, 7], [1, 9]])
+        ([1, 5, 6, 7, 9], [0, 1, 2, 2, 1], [5, 4, 3, 4, 5], [[0, 1, 2], [0, 1, 3], [0, 4]])
+    """
+    ids: Ids = []
+    positions: list[int] = []
+    ends: list[int] = []
+    paths: list[list[int]] = [[]]
+    for text in texts:
+        path, size = paths[-1], len(ids)
+        shared = _common(text, [ids[node] for node in path])
+        for node in path[shared:]:
+            ends[node] = size
+        ids += text[shared:]
+        positions += range(shared, len(text))
+        ends += [0] * (len(text) - shared)
+        paths.append(path[:shared] + list(range(size, len(ids))))
+    for node in paths[-1]:
+        ends[node] = len(ids)
+    return ids, positions, ends, paths[1:]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Rows as tensors.
+
+    Of shape (rows, longest): ids, positions, ends (see `_tree`; padding ends with the row). One entry per token that
+    counts: target, the token; before, the place of the one that predicts it, all rows being one line; text, its place.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    ends: torch.Tensor
+    target: torch.Tensor
+    before: torch.Tensor
+    text: torch.Tensor
+
+
+def _layout(rows: list[list[int]], texts: Sequence[Ids], prompts: Sequence[int], pad: int) -> _Layout:
+    """The rows of a forward pass; `prompts` are lengths."""
+    trees = [_tree([texts[place] for place in row]) for row in rows]
+    width = max(len(ids) for ids, *_ in trees)
+    filled = [(ids + [pad] * (n := width - len(ids)), at + [0] * n, ends + [width] * n) for ids, at, ends, _ in trees]
+    target, before, of = [], [], []
+    for number, (row, (*_, paths)) in enumerate(zip(rows, trees, strict=True)):
+        for place, path in zip(row, paths, strict=True):
+            start = prompts[place]
+            target += texts[place][start:]
+            before += [number * width + node for node in path[start - 1 : -1]]
+            of += [place] * (len(path) - start)
+    return _Layout(*map(torch.tensor, (*zip(*filled, strict=True), target, before, of)))
+
+
+def _token_nll(stack: Any, head: Any, layout: _Layout, in_trees: bool) -> torch.Tensor:
+    """Negative log-probability of every token that counts: log of the sum of exp(logits), less its own logit."""
+    config = stack.config.get_text_config()
+    ids, positions, ends = (tensor.to(stack.device) for tensor in (layout.ids, layout.positions, layout.ends))
+    if in_trees:
+        options = {"attention_mask": _mask(ends, config._attn_implementation, stack.dtype), "position_ids": positions}
+    else:
+        options = {"attention_mask": (torch.arange(ids.shape[1], device=ids.device) < ends[:, :1]).long()}
+    hidden = stack(input_ids=ids, use_cache=False, **options)[0].flatten(0, 1)
+    hidden, target = hidden[layout.before.to(hidden.device)], layout.target.to(hidden.device)
+    losses = []
+    for some in torch.arange(len(target)).split(max(1, LOGITS // config.vocab_size)):
+        logits = head(hidden[some]).float()
+        losses.append(logits.logsumexp(-1) - logits.gather(-1, target[some, None]).squeeze(-1))
+    return torch.cat(losses)
+
+
+def _mask(ends: torch.Tensor, attention: str, dtype: torch.dtype) -> torch.Tensor:
+    """What each token sees, (rows, 1, tokens, tokens): of the tokens up to it, those that it lies below."""
+    seen = (torch.arange(ends.shape[1], device=ends.device)[:, None] < ends[:, None, :]).tril()[:, None]
+    if attention == "sdpa":
+        return seen
+    return torch.zeros(seen.shape, dtype=dtype, device=ends.device).masked_fill(~seen, torch.finfo(dtype).min)
