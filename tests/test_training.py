@@ -9,14 +9,13 @@ import pytest
 import torch
 from peft import PeftModel
 from torch.nn.functional import logsigmoid
-from trl import DPOTrainer
+from transformers import Trainer
+from trl import DPOTrainer, SFTTrainer
 
-from knowtuning.knowledge.difficulty import fact_nll, perplexity
 from knowtuning.lab.settings import SMOKE
 from knowtuning.lab.world import World
 from knowtuning.profiles import get_profile
 from knowtuning.training.dpo import dpo_examples, dpo_loss, dpo_trainer, step_zero, train_dpo
-from knowtuning.training.generate import generate
 from knowtuning.training.models import load_adapter, load_base, load_tokenizer, new_adapter, save_adapter
 from knowtuning.training.packed import packed
 from knowtuning.training.prompts import encode, fit
@@ -111,31 +110,6 @@ def test_lora_gradients_survive_an_evaluation_under_nf4(model, tokenizer):
     assert gradients and all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
 
 
-def test_perplexity_does_not_depend_on_batch_padding_or_order(untrained_base, tokenizer, rows):
-    model = load_base(untrained_base, "nf4")
-    items = [(row["question"], row["answer"]) for row in rows] + [("", rows[0]["answer"])]
-    alone = fact_nll(model, tokenizer, items, batch_size=1)
-    for other in (
-        fact_nll(model, tokenizer, items, 64, "right"),
-        fact_nll(model, tokenizer, items, 64, "left"),
-        fact_nll(model, tokenizer, items[::-1], 7, "left")[::-1],
-    ):
-        for a, b in zip(alone, other, strict=True):
-            assert a[1] == b[1] and perplexity(*a) == pytest.approx(perplexity(*b), rel=1e-4)
-
-
-def test_perplexity_agrees_with_the_models_own_loss(untrained_base, tokenizer):
-    model = load_base(untrained_base, "none")
-    prompt, fact = encode(tokenizer, "What is it?", "It is red.")
-    ids = torch.tensor([prompt + fact])
-    labels = ids.clone()
-    labels[0, : len(prompt)] = -100
-    with torch.no_grad():
-        loss = model(ids, labels=labels).loss.item()
-    [(nll, tokens)] = fact_nll(model, tokenizer, [("What is it?", "It is red.")])
-    assert nll / tokens == pytest.approx(loss, abs=1e-5)
-
-
 def test_sft_learns_and_its_adapter_loads(untrained_base, model, tokenizer, rows, tmp_path):
     trained, losses, numbers = train_sft(model, tokenizer, rows, PROFILE, seed=0)
     evaluated = [row["eval_loss"] for row in losses if "eval_loss" in row]
@@ -213,22 +187,12 @@ def test_trl_computes_the_loss_of_the_paper(adapted, untrained_base, tokenizer, 
     assert theirs == pytest.approx(ours.item(), abs=1e-4)
 
 
-def test_batched_answers_equal_single_ones(adapted, tokenizer, rows):
-    model = adapted.eval()
-    questions = [row["question"] for row in rows[:6]] + ["A much longer question about nothing in particular?"]
-    together = generate(model, tokenizer, questions, max_new_tokens=12, batch_size=8)
-    alone = [generate(model, tokenizer, [question], max_new_tokens=12)[0] for question in questions]
-    assert together == alone and any(answer["answer"] for answer in together)
-    sampled = [generate(model, tokenizer, questions, "sampled", 12, seed=seed) for seed in (1, 1, 2)]
-    assert sampled[0] == sampled[1] != sampled[2]
-
-
-def test_an_unknown_decoding_is_refused(untrained_base, tokenizer):
-    with pytest.raises(ValueError, match="greedy, sampled"):
-        generate(load_base(untrained_base, "none"), tokenizer, ["Why?"], "beam")
-
-
 def test_what_we_override_in_trl_is_still_there():
     assert "dataset" in inspect.signature(DPOTrainer._prepare_dataset).parameters
-    assert list(inspect.signature(DPOTrainer._compute_loss).parameters) == ["self", "model", "inputs", "return_outputs"]
+    counted = inspect.signature(DPOTrainer._get_num_items_in_batch).parameters
+    assert list(counted) == ["self", "batch_samples", "device"]
+    assert "current_gradient_accumulation_steps" in inspect.getsource(Trainer)
+    for trainer in (DPOTrainer, SFTTrainer):
+        given = inspect.signature(trainer.compute_loss).parameters
+        assert list(given) == ["self", "model", "inputs", "return_outputs", "num_items_in_batch"]
     assert DPOTrainer.loss_is_scaled_for_ga is False

@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from knowtuning.training.models import load_tokenizer, score_labelled_only
+from knowtuning.training import head
+from knowtuning.training.models import load_base, new_adapter
 from knowtuning.training.packed import IGNORE, pack, packed
 
 
@@ -61,26 +62,61 @@ def test_the_attention_of_before_comes_back(untrained_base):
     model = AutoModelForCausalLM.from_pretrained(str(untrained_base))
     before = model.config._attn_implementation
     with packed(model), pytest.raises(ValueError, match="packed attention needs a batch"):
-        model(torch.tensor([[5, 6]]))
+        model(input_ids=torch.tensor([[5, 6]]), labels=torch.tensor([[5, 6]]))
     assert model.config._attn_implementation == before
     model(torch.tensor([[5, 6]]))
 
 
-def test_trl_scores_the_same_when_it_scores_labels_only(untrained_base, monkeypatch):
-    import trl.trainer.utils as trainer
-
-    rows = sequences(len(load_tokenizer(untrained_base)))
-    labels = [[IGNORE] * 2 + row[2:] for row in rows]
+@pytest.mark.parametrize("logits", [2**24, 700])
+def test_the_head_gives_log_probs_and_gradients_of_a_full_log_softmax(monkeypatch, logits):
+    monkeypatch.setattr(head, "LOGITS", logits)
+    model = grouped().requires_grad_(False)
+    rows = sequences(model.config.vocab_size)
+    batch = pack(rows, [[IGNORE] * 2 + row[2:] for row in rows])
     found = []
-    for labelled_only in (False, True):
-        monkeypatch.setattr(trainer, "_use_triton", lambda device: False)
-        if labelled_only:
-            score_labelled_only()
-        model = AutoModelForCausalLM.from_pretrained(str(untrained_base)).eval()
-        trainer.add_fused_lm_head(model)
-        with packed(model):
-            output = model(**pack(rows, labels), fused_lm_head=True, use_cache=False)
-        output.loss.backward()
-        found.append((output.loss, output.log_probs, model.base_model.layers[0].mlp.up_proj.weight.grad))
-    for one, other in zip(*found, strict=True):
-        assert torch.allclose(one, other, atol=1e-5)
+    for ours in (False, True):
+        model.model.layers[0].mlp.up_proj.weight.requires_grad_(True).grad = None
+        if ours:
+            with packed(model):
+                log_probs = model(**batch)
+        else:
+            alone = [model(torch.tensor([row])).logits[0, :-1].log_softmax(-1) for row in rows]
+            picked = [
+                scores.gather(-1, torch.tensor(row[1:])[:, None])[:, 0] for scores, row in zip(alone, rows, strict=True)
+            ]
+            log_probs = torch.zeros(batch["labels"].shape[1] - 1)
+            log_probs[batch["labels"][0, 1:] != IGNORE] = torch.cat([scores[1:] for scores in picked])
+        (log_probs * torch.linspace(0.5, 2, len(log_probs))).sum().backward()
+        found.append((log_probs.detach(), model.model.layers[0].mlp.up_proj.weight.grad.clone()))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-5) and found[0][1].abs().max() > 1e-3
+
+
+def test_a_model_that_caps_its_logits_is_scored_by_its_own(monkeypatch):
+    model = grouped()
+    whole = model.forward
+
+    def capped(**options):
+        output = whole(**options)
+        output.logits = 5 * torch.tanh(output.logits / 5)
+        return output
+
+    model.lm_head.weight.data *= 50
+    model.forward = capped
+    row = [5, 6, 7, 8]
+    expected = model(input_ids=torch.tensor([row])).logits[0, :-1].log_softmax(-1)
+    with packed(model):
+        found = model(**pack([row], [row]))
+    assert torch.allclose(found, expected.gather(-1, torch.tensor(row[1:])[:, None])[:, 0], atol=1e-5)
+    assert model.forward is capped
+
+
+def test_lora_in_one_product_is_left_alone_where_it_would_not_be_exact(untrained_base):
+    from knowtuning.profiles import get_profile
+    from knowtuning.training.lora import one_product
+
+    for quantisation, dtype, changed in (("none", "float32", 14), ("none", "bfloat16", 0), ("nf4", "float32", 0)):
+        model = new_adapter(load_base(untrained_base, quantisation, dtype), get_profile("smoke"), 0)
+        with one_product(model):
+            assert sum("forward" in module.__dict__ for module in model.modules()) == changed
+        assert not any("forward" in module.__dict__ for module in model.modules())

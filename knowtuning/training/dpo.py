@@ -12,13 +12,13 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
-from trl.trainer.utils import add_fused_lm_head
 
 from knowtuning.profiles import Profile
+from knowtuning.training.launch import train_elsewhere, wants_processes
 from knowtuning.training.packed import IGNORE, pack, packed
 from knowtuning.training.prompts import encode_within
 from knowtuning.training.reference import answer_log_probs, reference_log_probs
-from knowtuning.training.sft import run_trainer, shared_arguments
+from knowtuning.training.sft import outcome, run_trainer, shared_arguments
 
 REFERENCES = ("start", "base")
 SIDES = ("chosen", "rejected")
@@ -66,15 +66,23 @@ class PreferenceTrainer(DPOTrainer):
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> torch.Tensor:
+    def _get_num_items_in_batch(self, batch_samples: list[dict], device: Any) -> torch.Tensor:
+        """Preferred tokens of a whole step: of its micro-batches and of all processes."""
+        tokens = sum(preferred_tokens(batch) for batch in batch_samples)
+        return self.accelerator.gather(torch.as_tensor(tokens, device=device)).sum()
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         batch = dict(inputs)
         reference = batch.pop("reference")
         log_probs, counts = answer_log_probs(model, batch)
-        # DDP averages over processes, so a mean over all tokens is n processes times this one's share of it
-        processes = self.accelerator.num_processes
-        tokens = self.accelerator.reduce(counts.chunk(2)[0].sum()) / processes
+        # the losses of micro-batches and processes are averaged afterwards, so each needs a mean share of the tokens
+        parts, tokens = self.accelerator.num_processes, num_items_in_batch
+        if tokens is not None:
+            tokens = tokens / (parts * self.current_gradient_accumulation_steps)
         loss, ratios = preference_loss(log_probs, counts, reference, self.beta, self.gamma, self.sft_mean, tokens)
-        chosen, rejected = self.accelerator.gather(self.beta * ratios.detach()).view(processes, 2, -1).unbind(1)
+        chosen, rejected = self.accelerator.gather(self.beta * ratios.detach()).view(parts, 2, -1).unbind(1)
         numbers = {
             "rewards/chosen": chosen.mean(),
             "rewards/rejected": rejected.mean(),
@@ -84,6 +92,12 @@ class PreferenceTrainer(DPOTrainer):
         for name, value in numbers.items():
             self._metrics["train" if self.model.training else "eval"][name].append(value.item())
         return loss
+
+
+def preferred_tokens(batch: dict[str, Any]) -> torch.Tensor:
+    """How many tokens of a packed batch are labelled and stand in its first half, the preferred answers."""
+    ends = batch["cu_seq_lens_q"]
+    return (batch["labels"][0, : int(ends[len(ends) // 2])] != IGNORE).sum()
 
 
 def collate_pairs(examples: list[dict]) -> dict[str, Any]:
@@ -139,20 +153,44 @@ def dpo_trainer(
     see which aspect is learnt when; 0: none.
     """
     examples, _ = dpo_examples(tokenizer, pairs, profile.max_length)
+    watching = watch(examples, pairs, watched, seed)
+    trainer = build_trainer(model, tokenizer, examples, watching, profile, seed, output, gamma, beta)
+    # after the trainer, which gives the adapter the dtype that policy and reference must share
+    add_reference(trainer, examples, reference_model or trainer.model, Path(output) / "reference", profile.score_tokens)
+    trainer.train_dataset, trainer.eval_dataset = datasets(examples, watching)
+    trainer.profile = profile
+    trainer.job = {"stage": "dpo", "examples": examples, "watched": watching, "seed": seed}
+    trainer.job |= {"gamma": gamma, "beta": beta}
+    return trainer
+
+
+def build_trainer(
+    model: Any,
+    tokenizer: Any,
+    examples: list[dict],
+    watched: dict[str, list[dict]],
+    profile: Profile,
+    seed: int,
+    output: Path | str,
+    gamma: float,
+    beta: float,
+) -> PreferenceTrainer:
+    """The trainer over tokenised examples, those to be `watched` by aspect."""
     steps = -(-len(examples) // profile.dpo_batch) * profile.dpo_epochs
     at_once = profile.dpo_micro_batch or profile.dpo_batch // profile.num_processes
+    train, evaluated = datasets(examples, watched)
     trainer = PreferenceTrainer(
         model=model,
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list(examples),
-        eval_dataset=watch(examples, pairs, watched, seed) or None,
+        train_dataset=train,
+        eval_dataset=evaluated,
         data_collator=collate_pairs,
         args=DPOConfig(
             output_dir=str(output),
             num_train_epochs=profile.dpo_epochs,
             per_device_train_batch_size=at_once,
             gradient_accumulation_steps=profile.dpo_batch // (at_once * profile.num_processes),
-            per_device_eval_batch_size=max(1, watched),
+            per_device_eval_batch_size=max([1, *map(len, watched.values())]),
             learning_rate=profile.dpo_learning_rate,
             max_length=profile.max_length,
             beta=beta,
@@ -164,30 +202,28 @@ def dpo_trainer(
         ),
     )
     trainer.gamma, trainer.sft_mean = gamma, profile.dpo_sft_mean
-    # the head that scores labelled positions only, which the reference needs too, comes with the trainer
-    add_reference(trainer, examples, reference_model or trainer.model, Path(output) / "reference", profile.score_tokens)
-    trainer.train_dataset = Dataset.from_list(examples)
-    trainer.eval_dataset = watch(examples, pairs, watched, seed) or None
     return trainer
+
+
+def datasets(examples: list[dict], watched: dict[str, list[dict]]) -> tuple[Dataset, dict[str, Dataset] | None]:
+    """What is trained on, and what is watched, as the trainer takes them."""
+    return Dataset.from_list(examples), {aspect: Dataset.from_list(of) for aspect, of in watched.items()} or None
 
 
 def add_reference(trainer: PreferenceTrainer, examples: list[dict], reference: Any, store: Path, budget: int) -> None:
     """Give every example the reference's log-probabilities of its two answers."""
-    if reference is not trainer.model:
-        add_fused_lm_head(reference)
     answers = [(example["prompt_ids"], example[f"{side}_ids"]) for example in examples for side in SIDES]
     values = iter(reference_log_probs(reference, answers, store, budget, trainer.accelerator.autocast()))
     for example in examples:
         example |= {f"ref_{side}_logps": next(values) for side in SIDES}
 
 
-def watch(examples: list[dict], pairs: list[dict], count: int, seed: int) -> dict[str, Dataset]:
+def watch(examples: list[dict], pairs: list[dict], count: int, seed: int) -> dict[str, list[dict]]:
     """At most `count` examples of each aspect, by its name."""
     watched = {}
     for aspect in sorted({pair["aspect"] for pair in pairs}) if count else ():
         of_aspect = [example for example, pair in zip(examples, pairs, strict=True) if pair["aspect"] == aspect]
-        chosen = random.Random(f"{seed} {aspect}").sample(of_aspect, min(count, len(of_aspect)))
-        watched[aspect] = Dataset.from_list(chosen)
+        watched[aspect] = random.Random(f"{seed} {aspect}").sample(of_aspect, min(count, len(of_aspect)))
     return watched
 
 
@@ -203,8 +239,11 @@ def step_zero(trainer: PreferenceTrainer) -> list[dict]:
 
 def train_dpo(trainer: PreferenceTrainer) -> tuple[Any, list[dict], list[dict], dict[str, Any]]:
     """Train and return (model, rows by step, rows by step and aspect, numbers)."""
-    result = run_trainer(trainer, "training")
-    history = trainer.state.log_history
+    if wants_processes(trainer.profile):
+        found = train_elsewhere(trainer.model, trainer.profile, trainer.job)
+    else:
+        found = outcome(trainer, run_trainer(trainer, "training").metrics)
+    history = found["history"]
     names = {"loss": "loss", "chosen reward": "rewards/chosen", "rejected reward": "rewards/rejected"}
     names |= {"margin": "rewards/margins", "accuracy": "rewards/accuracies"}
     losses = [{"step": h["step"]} | {ours: h[theirs] for ours, theirs in names.items()} for h in history if "loss" in h]
@@ -214,10 +253,10 @@ def train_dpo(trainer: PreferenceTrainer) -> tuple[Any, list[dict], list[dict], 
         aspect_rows(history),
         {
             "pairs": len(trainer.train_dataset),
-            "steps": trainer.state.global_step,
+            "steps": found["steps"],
             "last margin": round(losses[-1]["margin"], 3),
             "last accuracy": round(losses[-1]["accuracy"], 3),
-            "pairs per second": round(result.metrics["train_samples_per_second"], 1),
+            "pairs per second": round(found["metrics"]["train_samples_per_second"], 1),
         },
     )
 

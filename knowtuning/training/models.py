@@ -21,8 +21,8 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def device() -> str:
-    """The accelerator where there is one, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The accelerator where there is one (of several, the one that this process has set), else the CPU."""
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
 def load_tokenizer(base: str | Path, prompt: str = "plain") -> Any:
@@ -46,26 +46,17 @@ def load_base(base: str | Path, quantisation: str = "nf4", dtype: str = "float32
     else:
         keep_nf4_weights_unpacked()
         config = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute,
+            # FSDP shards only what is stored in one floating dtype
+            bnb_4bit_quant_storage=torch.uint8 if device() == "cpu" else compute,
         )
         model = AutoModelForCausalLM.from_pretrained(
             str(base), quantization_config=config, device_map=device(), dtype=compute
         )
-    score_labelled_only()
     return model.eval()
-
-
-def score_labelled_only() -> None:
-    """Let TRL's fused head score the labelled positions only, as it does on GPUs, on the CPU too.
-
-    TRL scores every position where it has no Triton, for devices that compile anew for each shape; a CPU does not. The
-    switch is private to TRL 1.16, so a test checks that losses stay the same.
-    """
-    import trl.trainer.utils as trainer
-
-    if not hasattr(trainer, "_use_triton"):
-        raise RuntimeError("TRL has no _use_triton any more: check what its fused head scores on CPU, then drop this.")
-    trainer._use_triton = lambda device: True
 
 
 def keep_nf4_weights_unpacked() -> None:

@@ -10,8 +10,10 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from knowtuning.training.head import IGNORE, log_prob_head
+from knowtuning.training.lora import one_product
+
 NAME = "packed"
-IGNORE = -100
 
 
 def pack(sequences: list[list[int]], labels: list[list[int]]) -> dict[str, torch.Tensor]:
@@ -83,10 +85,11 @@ AttentionInterface.register(NAME, packed_attention)
 
 @contextmanager
 def packed(model: Any) -> Iterator[None]:
-    """Let a model read packed rows for a while; on GPUs by FlashAttention, where it is installed."""
+    """Let a causal model read packed batches and answer with log-probabilities (`head.log_prob_head`) for a while."""
     before = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
+    with one_product(model), log_prob_head(model):
+        model.set_attn_implementation(NAME)
+        try:
+            yield
+        finally:
+            model.set_attn_implementation(before)

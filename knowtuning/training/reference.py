@@ -19,12 +19,9 @@ SAMPLED = 4096  # values of a frozen matrix that stand for all of them in its fi
 
 
 def answer_log_probs(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed log-probability of the labelled tokens of each sequence of a packed row, and their number; both (n,).
-
-    The head of the model scores labelled positions only (TRL's fused head), a tile at a time.
-    """
+    """Summed log-probability of the labelled tokens of each sequence of a packed row, and their number; both (n,)."""
     labels = batch["labels"]
-    log_probs = model(**batch, use_cache=False, fused_lm_head=True).log_probs[0]
+    log_probs = model(**batch)
     lengths = batch["cu_seq_lens_q"].diff().to(labels.device)
     sequence = torch.arange(len(lengths), device=labels.device).repeat_interleave(lengths)[1:]
     sums = log_probs.new_zeros(len(lengths)).index_add(0, sequence, log_probs)
@@ -39,7 +36,7 @@ def reference_log_probs(
     """Log-probability of each answer after its prompt, in nats summed over its tokens, from the store where it is.
 
     Args:
-        model: the reference, with TRL's fused head.
+        model: the reference.
         examples: (prompt ids, answer ids).
         store: folder with one file per model, named by `fingerprint`; every line holds one answer's key and value, so
             that another run, another arm or another epoch from the same reference computes nothing again.

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset, disable_progress_bars
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -14,8 +15,9 @@ from trl import SFTConfig, SFTTrainer
 from knowtuning.data.splits import holdout
 from knowtuning.profiles import Profile
 from knowtuning.progress import Tick, progress
+from knowtuning.training.launch import train_elsewhere, wants_processes
 from knowtuning.training.models import device
-from knowtuning.training.packed import pack, packed
+from knowtuning.training.packed import IGNORE, pack, packed
 from knowtuning.training.prompts import encode_within
 
 disable_progress_bars()
@@ -38,9 +40,21 @@ def sft_examples(tokenizer: Any, rows: list[dict], max_length: int) -> tuple[lis
     return examples, cut
 
 
+class AnswerTrainer(SFTTrainer):
+    """TRL's SFT trainer over packed batches: the mean negative log-likelihood of all answers' tokens of a step."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        tokens = (inputs["labels"][0, 1:] != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
+        loss = -model(**inputs).sum() / tokens
+        # the tokens are those of all processes, and DDP averages over processes
+        return loss if num_items_in_batch is None else loss * self.accelerator.num_processes
+
+
 def sft_trainer(
     model: Any, tokenizer: Any, rows: list[dict], profile: Profile, seed: int, output: Path | str
-) -> SFTTrainer:
+) -> AnswerTrainer:
     """Build TRL's trainer as the scripts use theirs: AdamW, cosine, clip 1.0, evaluation at every tenth of the steps.
 
     The validation examples are the first `val_size` of a permutation with seed 42, taken out of the training rows
@@ -52,7 +66,7 @@ def sft_trainer(
     valid, _ = sft_examples(tokenizer, [rows[i] for i in sorted(held)], profile.max_length)
     steps = -(-len(train) // profile.sft_batch) * profile.sft_epochs
     every = max(1, steps // 10)
-    return SFTTrainer(
+    return AnswerTrainer(
         model=model,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(train),
@@ -71,7 +85,7 @@ def sft_trainer(
             save_strategy="steps" if valid else "no",
             save_steps=every,
             save_total_limit=1,
-            load_best_model_at_end=bool(valid),
+            load_best_model_at_end=bool(valid) and profile.num_processes == 1,
             metric_for_best_model="eval_loss",
             seed=seed,
             **shared_arguments(profile),
@@ -95,9 +109,11 @@ def shared_arguments(profile: Profile) -> dict[str, Any]:
         "disable_tqdm": True,
         "gradient_checkpointing": profile.checkpointing,
         "use_liger_kernel": profile.liger,
-        "bf16": device() == "cuda",
+        "bf16": device() != "cpu",
         "use_cpu": device() == "cpu",
-        "dataloader_pin_memory": device() == "cuda",
+        "dataloader_pin_memory": device() != "cpu",
+        "ddp_find_unused_parameters": False,
+        "fsdp": profile.parallel == "fsdp" and profile.num_processes > 1,
     }
 
 
@@ -105,25 +121,33 @@ def train_sft(
     model: Any, tokenizer: Any, rows: list[dict], profile: Profile, seed: int
 ) -> tuple[Any, list[dict], dict[str, Any]]:
     """Fine-tune and return (model with the best adapter, rows `{"step", "loss"| "eval_loss"}`, numbers)."""
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = sft_trainer(model, tokenizer, rows, profile, seed, scratch)
-        result = run_trainer(trainer, "training")
-        history = trainer.state.log_history
-        best = int(trainer.state.best_global_step or trainer.state.global_step)
+    if wants_processes(profile):
+        found = train_elsewhere(model, profile, {"stage": "sft", "rows": rows, "seed": seed})
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            trainer = sft_trainer(model, tokenizer, rows, profile, seed, scratch)
+            found = outcome(trainer, run_trainer(trainer, "training").metrics)
     _, cut = sft_examples(tokenizer, rows, profile.max_length)
-    losses = [{"step": h["step"], **{k: h[k] for k in ("loss", "eval_loss") if k in h}} for h in history]
+    losses = [{"step": h["step"], **{k: h[k] for k in ("loss", "eval_loss") if k in h}} for h in found["history"]]
     return (
         model.eval(),
         [row for row in losses if len(row) > 1],
         {
             "rows": len(rows),
             "answers cut": cut,
-            "steps": trainer.state.global_step,
-            "best step": best,
-            "best eval loss": round(trainer.state.best_metric, 4) if trainer.state.best_metric is not None else None,
-            "samples per second": round(result.metrics["train_samples_per_second"], 1),
+            "steps": found["steps"],
+            "best step": found["best_step"] or found["steps"],
+            "best eval loss": None if found["best_metric"] is None else round(found["best_metric"], 4),
+            "samples per second": round(found["metrics"]["train_samples_per_second"], 1),
         },
     )
+
+
+def outcome(trainer: Any, metrics: dict[str, float]) -> dict[str, Any]:
+    """What a training leaves besides the adapter: `history`, `steps`, `best_step`, `best_metric`, `metrics`."""
+    state = trainer.state
+    found = {"history": state.log_history, "steps": state.global_step, "metrics": metrics}
+    return found | {"best_step": state.best_global_step, "best_metric": state.best_metric}
 
 
 def run_trainer(trainer: Any, stage: str) -> Any:
