@@ -43,6 +43,7 @@ def of_calls(tick: Tick) -> Callable[[int, int, int], None]:
 
 def file_tick(path: Path, stage: str, total: int) -> Tick:
     """A tick that keeps the state of a stage in a file, for the runner to follow."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     last = 0.0
 
     def tick(done: int, note: str = "") -> None:

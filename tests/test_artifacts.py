@@ -1,11 +1,23 @@
 """Files of a run: whole or absent, named when missing, and entered into the manifest; profiles that refuse nonsense."""
 
+import hashlib
 import json
 from dataclasses import replace
 
 import pytest
 
-from knowtuning.artifacts import DataError, Run, read_json, read_jsonl, sha256, write_json, write_jsonl
+from knowtuning.artifacts import (
+    DataError,
+    Run,
+    count_lines,
+    read_json,
+    read_jsonl,
+    sha256,
+    stream_jsonl,
+    write_array,
+    write_json,
+    write_jsonl,
+)
 from knowtuning.profiles import PROFILES, get_profile
 from knowtuning.progress import FILE_VARIABLE, of_calls, progress
 
@@ -21,6 +33,34 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {1, 2})
     assert read_json(path) == [1]
+
+
+@pytest.mark.parametrize("rows", [[], [{"a": "x\ny \u2028 語", "b": None, "c": 1.5}], [{"a": 1}, {"b": "q"}]])
+def test_an_array_written_row_by_row_has_the_bytes_of_one_written_whole(tmp_path, rows):
+    one_by_one = write_array(tmp_path / "one.json", iter(rows))
+    assert one_by_one.read_bytes() == write_json(tmp_path / "whole.json", rows).read_bytes()
+
+
+def test_rows_that_cannot_be_written_leave_the_old_file_and_nothing_else(tmp_path):
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"a": 1}])
+    with pytest.raises(TypeError):
+        write_jsonl(path, iter([{"a": 2}, {"a": {3}}]))
+    assert read_jsonl(path) == [{"a": 1}] and [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_slice_is_read_without_the_lines_before_it(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('broken\n{"a": 1}\n\n{"a": 2}\n{"a": 3}')
+    assert list(stream_jsonl(path, 1, 4)) == [{"a": 1}, {"a": 2}]
+    with pytest.raises(DataError, match="line 1: not a JSON object"):
+        next(stream_jsonl(path))
+    assert count_lines(path) == 5
+
+
+def test_the_hash_of_a_file_longer_than_a_piece_is_that_of_the_whole(tmp_path):
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "long").write_bytes(content)
+    assert sha256(tmp_path / "long") == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from knowtuning.artifacts import DataError
-from knowtuning.teacher.cache import Cache, cache_key
+from knowtuning.teacher.cache import Cache, cache_key, stream_records
 from knowtuning.teacher.prompts import EXTRACT, REPHRASE, REVISE
 
 
@@ -133,3 +133,31 @@ def test_two_processes_append_to_one_file(tmp_path):
     first.refresh()
     assert len(first) == 400
     assert len(path.read_text().splitlines()) == 400
+
+
+def test_many_records_are_written_as_one_by_one(tmp_path):
+    one, many = Cache(tmp_path / "one.jsonl"), Cache(tmp_path / "many.jsonl")
+    records = [record("k1"), {**record("k2"), "reply": None, "reason": "no", "cap": 9}, record("k1", "B.")]
+    for each in records:
+        one.append(each)
+    many.extend(records)
+    assert many.path.read_bytes() == one.path.read_bytes()
+    assert many.get("k1") == {"facts": ["B."]} and many.paid("k1") == one.paid("k1") and many.spending == one.spending
+    assert ("k1" in many, "k2" in many, "k3" in many) == (True, False, False)
+
+
+def test_records_longer_than_a_piece_are_read_whole(tmp_path):
+    cache = Cache(tmp_path / "cache.jsonl")
+    cache.extend([record("k1", "ü" * 10_000), record("k2")])
+    assert cache.get("k1") == {"facts": ["ü" * 10_000]} and cache.get("k2") == {"facts": ["A."]}
+
+
+def test_records_are_streamed_without_the_one_that_is_being_written(tmp_path):
+    cache = Cache(tmp_path / "cache.jsonl")
+    cache.extend([record("k1"), record("k2")])
+    with open(cache.path, "ab") as file:
+        file.write(b'{"key": "k3", "ta')
+    assert [each["key"] for each in stream_records(cache.path)] == ["k1", "k2"]
+    cache.path.write_text("garbage\n")
+    with pytest.raises(DataError, match=r"cache\.jsonl, line 1: not a record"):
+        list(stream_records(cache.path))

@@ -14,7 +14,7 @@ import pytest
 
 from knowtuning.artifacts import ROOT, read_jsonl
 from knowtuning.study.plan import STUDIED
-from knowtuning.walk import Plan
+from knowtuning.walk import Plan, _as_options, _stages
 
 LOG = """\
 host: here
@@ -44,6 +44,19 @@ def test_the_plan_is_read_from_the_log():
     assert plan.planned == {"base_model": 1, "evaluation": 2}
     assert plan.finished == ["base_model"] and plan.running == {}
     assert plan.seconds_left({"base_model": 60, "evaluation": 30}, elapsed=120) == 120
+
+
+def test_shards_of_a_stage_are_told_together(tmp_path):
+    (tmp_path / "progress").mkdir()
+    states = {"extract_1-of-3": (10, 40), "extract_3-of-3": (20, 20), "02_vanilla_sft": (1, 4)}
+    for name, (done, total) in states.items():
+        state = {"stage": f"stage of {name[:2]}", "done": done, "total": total}
+        (tmp_path / "progress" / f"{name}.json").write_text(json.dumps(state))
+    assert _stages(tmp_path) == "02 stage of 02 25%, extract 2 shards 50%"
+
+
+def test_shards_are_told_how_the_teacher_is_paid():
+    assert _as_options("max_cost=5.0 batch=true") == "--max-cost=5.0 --batch" and _as_options("") == ""
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +171,31 @@ class TestSmoke:
         assert json.loads((made / "kc.json").read_text()) == pairs
         assert "unknown" in (made / "kc.provenance.jsonl").read_text()
         assert not (tmp_path / "smoke" / "teacher" / "cache.jsonl").exists(), "a teacher was asked"
+
+    def test_two_shards_make_what_the_notebooks_made_alone(self, runs, tmp_path):
+        shutil.copytree(runs / "smoke", tmp_path / "smoke")
+        shutil.rmtree(tmp_path / "smoke" / "teacher")
+        made = tmp_path / "smoke" / "seed-0"
+        for name in ("facts.jsonl", "difficulty.jsonl", "ka.json", "kc.json"):
+            (made / name).unlink()
+        environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path)}
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--nolock",
+            "--cores",
+            "2",
+            str(made / "ka.json"),
+            str(made / "kc.json"),
+        ]
+        command += ["--config", "profile=smoke", "shards=2"]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for name in ("facts.jsonl", "ka.json", "kc.json"):
+            assert (made / name).read_bytes() == (runs / "smoke" / "seed-0" / name).read_bytes(), name
+        of = [row.get("shard") for row in read_jsonl(tmp_path / "smoke" / "teacher" / "cache.jsonl")]
+        assert of.count("1/2") == of.count("2/2") and of.count(None) <= 1, "only the toy of notebook 05 is new"
 
     def test_a_second_walk_does_nothing_whatever_it_may_cost(self, runs):
         before, start = artefacts(runs), time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ BLOCK = 2000  # rows in memory at once
 BATCH_BLOCK = 50_000  # the same where they are asked by batches: the most that one may hold
 
 Made = tuple[list[dict], dict[str, int]]
+Work = Callable[[list[dict], list[dict]], Made]
 Scorer = Callable[[list[dict], dict[str, str]], list[dict]]
 
 
@@ -57,37 +57,34 @@ def run_stage(
     started, counts = time.perf_counter(), Counter()
     train = Path(run.need("data/train.jsonl"))
     earlier = shard.need(run, EARLIER[stage]) if stage in EARLIER else None
-    parameters = method(stage)
     start, stop = shard.bounds(count_rows(run))
     block = block or (BATCH_BLOCK if teacher_options.get("batch") else BLOCK)
-    account = {"stage": stage, "shard": str(shard), "rows": stop - start, "parameters": parameters}
-    with ExitStack() as stack:
-        if stage == "score":
-            work = partial(_score, scorer or load_scorer(run), parameters, run.seed)
-            of_model = scorer is None
-            account["scored_by"] = scored_by(run, parameters["condition_on_question"]) if of_model else scorer.__name__
-        else:
-            known = {"settings": run.profile.base, "concurrency": run.profile.concurrency}
-            teacher = stack.enter_context(
-                open_teacher(model or run.profile.teacher, shard.teacher(run), **known | teacher_options)
-            )
-            work = partial(_ASKED[stage], teacher, parameters, run.seed)
+    output, account = shard.output(run, stage), shard.account(run, stage)
+    for old in (account, *output.parent.glob(f".{output.name}.*.partial")):  # the account comes last: it means complete
+        old.unlink(missing_ok=True)
 
-        def rows() -> Iterator[dict]:
-            done = 0
-            for mine, before in blocks(stream_jsonl(train, start, stop), earlier, block):
-                made, counted = work(mine, before)
-                counts.update(counted)
-                yield from made
-                tick(done := done + len(mine))
+    def rows(work: Work) -> Iterator[dict]:
+        done = 0
+        for mine, before in blocks(stream_jsonl(train, start, stop), earlier, block):
+            made, counted = work(mine, before)
+            counts.update(counted)
+            yield from made
+            tick(done := done + len(mine))
 
-        write_jsonl(shard.output(run, stage), rows())
-        if stage != "score":
-            account |= {"model": teacher.model, "teacher": totals(teacher.counts)}
+    parameters = method(stage)
+    if stage == "score":
+        told = {"scored_by": scorer.__name__ if scorer else scored_by(run, parameters["condition_on_question"])}
+        write_jsonl(output, rows(partial(_score, scorer or load_scorer(run), parameters, run.seed)))
+    else:
+        known = {"settings": run.profile.base, "concurrency": run.profile.concurrency}
+        with open_teacher(model or run.profile.teacher, shard.teacher(run), **known | teacher_options) as teacher:
+            write_jsonl(output, rows(partial(_ASKED[stage], teacher, parameters, run.seed)))
+        told = {"model": teacher.model, "teacher": totals(teacher.counts)}
+    told |= {"stage": stage, "shard": str(shard), "rows": stop - start, "parameters": parameters}
     seconds = round(time.perf_counter() - started, 1)
-    account |= {"counts": dict(counts), "seconds": seconds, "peak_memory_mb": round(peak_memory_mb())}
-    write_json(shard.account(run, stage), account)
-    return account
+    told |= {"counts": dict(counts), "seconds": seconds, "peak_memory_mb": round(peak_memory_mb())}
+    write_json(account, told)
+    return told
 
 
 def load_scorer(run: Run) -> Scorer:
@@ -96,20 +93,16 @@ def load_scorer(run: Run) -> Scorer:
     from knowtuning.training import models
 
     base, adapter = run.need("base"), run.need("adapters/sft")
-    tokenizer = models.load_tokenizer(base)
+    tokenizer = models.load_tokenizer(base, run.profile.prompt)
     model = models.load_base(base, run.profile.quantisation, run.profile.dtype)
     model = models.load_adapter(model, adapter).eval()
-    return lambda facts, questions: score_facts(model, tokenizer, facts, questions, run.profile.eval_batch)
+    return lambda facts, questions: score_facts(model, tokenizer, facts, questions, run.profile.score_tokens)
 
 
 def scored_by(run: Run, condition_on_question: bool) -> dict[str, Any]:
     """What a score depends on besides the fact: the adapter (which was trained on the base), and how it is used."""
-    return {
-        "adapter": sha256(Path(run.need("adapters/sft"))),
-        "quantisation": run.profile.quantisation,
-        "dtype": run.profile.dtype,
-        "condition_on_question": condition_on_question,
-    }
+    how = {name: getattr(run.profile, name) for name in ("quantisation", "dtype", "prompt")}
+    return {"adapter": sha256(Path(run.need("adapters/sft"))), **how, "condition_on_question": condition_on_question}
 
 
 def _extract(teacher: Teacher, parameters: dict, seed: int, rows: list[dict], before: list[dict]) -> Made:

@@ -1,0 +1,294 @@
+"""The stages over slices of the rows: the same as over all of them, whatever is killed, repeated or missing."""
+
+import hashlib
+import json
+import shutil
+from contextlib import closing, contextmanager
+
+import pytest
+from teacher_server import serving
+
+from knowtuning.artifacts import ROOT, DataError, Run, read_json, read_jsonl, write_json, write_jsonl
+from knowtuning.cli import main
+from knowtuning.data import llamafactory
+from knowtuning.knowledge.difficulty import perplexity, score_facts, select_difficult
+from knowtuning.knowledge.disturb import disturb, word_answers
+from knowtuning.knowledge.extract import extract_facts
+from knowtuning.knowledge.rewrite import rewrite
+from knowtuning.lab import annotators
+from knowtuning.lab.oracle import Oracle
+from knowtuning.lab.settings import SMOKE
+from knowtuning.lab.world import World
+from knowtuning.shards import method as of_method
+from knowtuning.shards.gather import gather, scores, share, write_artefacts
+from knowtuning.shards.shard import STAGES, Shard, blocks, parse_shard
+from knowtuning.shards.stages import load_scorer, run_stage, scored_by
+from knowtuning.teacher.cache import Cache, stream_records
+from knowtuning.teacher.client import Teacher
+from knowtuning.teacher.prices import Price
+from knowtuning.teacher.quarantine import settle
+
+ROWS = annotators.annotate(SMOKE, 0).train
+WORLD = World.load(SMOKE)
+
+
+def hashed(facts, questions):
+    """Scores that are quick to make and depend on the fact alone."""
+    places = [(row["id"], index, fact) for row in facts for index, fact in enumerate(row["facts"])]
+    nll = {fact: hashlib.sha256(fact.encode()).digest()[0] / 8 for _, _, fact in places}
+    return [
+        {"id": name, "index": i, "fact": fact, "nll": nll[fact], "tokens": 9, "perplexity": perplexity(nll[fact], 9)}
+        for name, i, fact in places
+    ]
+
+
+@pytest.fixture
+def run():
+    run = Run("04_difficult_knowledge", "smoke", 0)
+    write_jsonl(run.path("data/train.jsonl"), ROWS)
+    return run
+
+
+@pytest.fixture
+def oracle(monkeypatch):
+    with serving(model=Oracle(WORLD).answer) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        yield server
+
+
+def work(run, stage, text, **options):
+    return run_stage(stage, parse_shard(text), run, "stub", scorer=hashed, **options)
+
+
+@contextmanager
+def teacher_of(run):
+    files = {"cache_path": run.teacher / "cache.jsonl", "quarantine_path": run.teacher / "quarantine.jsonl"}
+    with Teacher("stub", **files) as teacher:
+        yield teacher
+
+
+def refused(words, capsys):
+    """Run a command that must end with one sentence, and return it."""
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("knowtuning: ") and error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(("rows", "of"), [(36, 3), (100, 8), (5, 5), (2, 5)])
+def test_every_row_is_in_one_shard(rows, of):
+    bounds = [Shard(number, of).bounds(rows) for number in range(1, of + 1)]
+    assert [row for start, stop in bounds for row in range(start, stop)] == list(range(rows))
+
+
+def test_a_block_comes_with_its_rows_of_the_stage_before(tmp_path):
+    rows = [{"id": name} for name in "abcde"]
+    earlier = write_jsonl(tmp_path / "x.jsonl", [{"id": name, "n": n} for name in "abe" for n in (1, 2)])
+    found = [([r["id"] for r in mine], [r["id"] for r in before]) for mine, before in blocks(iter(rows), earlier, 2)]
+    assert found == [(["a", "b"], ["a", "a", "b", "b"]), (["c", "d"], []), (["e"], ["e", "e"])]
+
+
+def test_rows_of_other_data_are_refused(tmp_path):
+    earlier = write_jsonl(tmp_path / "x.jsonl", [{"id": "a"}, {"id": "z"}])
+    with pytest.raises(DataError, match="id 'z' is not where it stands in data/train.jsonl"):
+        list(blocks(iter([{"id": "a"}, {"id": "b"}]), earlier, 1))
+
+
+def test_shards_gathered_are_what_the_notebooks_make_and_nothing_is_asked_again(run, oracle):
+    for stage in STAGES:
+        for number in (3, 1, 2):
+            work(run, stage, f"{number}/3", block=5)
+    assert gather(run, 3) == {"shards": 3, "replies": 4 * len(ROWS), "quarantined": 0}
+    counts = write_artefacts(run, 3)
+    made = {path.name: path.read_bytes() for path in run.root.iterdir() if path.is_file()}
+
+    asked = len(oracle.requests)
+    with teacher_of(run) as teacher:
+        facts, extracted = extract_facts(teacher, ROWS)
+        scored = select_difficult(hashed(facts, {}))
+        difficult = {}
+        for row in scored:
+            if row["difficult"]:
+                difficult.setdefault(row["id"], []).append(row["fact"])
+        rewritten, _ = rewrite(teacher, ROWS, difficult)
+        pairs, left_out = disturb(teacher, ROWS, {row["id"]: row["facts"] for row in facts}, 0.5, seed=0)
+        pairs, worded = word_answers(teacher, pairs)
+    assert len(oracle.requests) == asked, "a call was repeated"
+    assert counts["extract"] == extracted and counts["disturb"] == left_out | worded
+    assert counts["teacher_asked"] == sum(each["asked"] for each in teacher.counts.values())
+
+    rows = [{**row, "facts": [], "from": "original"} for row in ROWS]
+    rows += [{**row, "id": f"{row['id']}.ka", "from": "rewritten"} for row in rewritten]
+    run.write("facts.jsonl", facts)
+    run.write("difficulty.jsonl", scored)
+    llamafactory.write_alpaca(run.path("ka.json"), rows)
+    run.write("ka.provenance.jsonl", [{key: row[key] for key in ("id", "from", "facts")} for row in rows])
+    llamafactory.write_ranking(run.path("kc.json"), pairs)
+    kept = ("id", "aspect", "facts", "disturbed")
+    run.write("kc.provenance.jsonl", [{key: pair[key] for key in kept} for pair in pairs])
+    assert made == {path.name: path.read_bytes() for path in run.root.iterdir() if path.is_file()}
+    assert set(read_json(run.path("dataset_info.json"))) == {"ka", "kc"}
+
+
+def test_a_killed_shard_asks_only_what_is_not_on_record(run, oracle):
+    def kill(done, note=""):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work(run, "extract", "1/2", block=5, tick=kill)
+    shard = Shard(1, 2)
+    assert len(oracle.requests) == 5 and not shard.output(run, "extract").exists()
+    torn = shard.output(run, "extract").with_name(".facts.jsonl.123.partial")  # as SIGKILL leaves it
+    torn.write_text('{"id": "ro')
+    account = work(run, "extract", "1/2", block=5)
+    assert len(oracle.requests) == 18 == account["counts"]["answers"]
+    assert account["teacher"]["from_cache"] == 5 and not torn.exists()
+    assert [row["id"] for row in read_jsonl(shard.output(run, "extract"))] == [row["id"] for row in ROWS[:18]]
+
+
+def test_a_shard_asked_by_batches_says_the_same(run, oracle):
+    work(run, "extract", "1/2")
+    one_by_one = Shard(1, 2).output(run, "extract").read_bytes()
+    shutil.rmtree(run.teacher)
+    account = work(run, "extract", "1/2", block=7, batch=True, poll=0.02)
+    assert Shard(1, 2).output(run, "extract").read_bytes() == one_by_one
+    records = list(stream_records(Shard(1, 2).teacher(run) / "cache.jsonl"))
+    assert len(records) == account["teacher"]["calls"] == 18 and sum("batch" in record for record in records) == 17
+
+
+def test_the_command_says_what_came_out_and_takes_its_progress_away(run, oracle, tmp_path, capsys):
+    progress = tmp_path / "new" / "progress.json"
+    words = ["shard", "extract", "2/3", "--profile", "smoke", "--teacher", "stub", "--progress", str(progress)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "extract 2/3: 12 answers" in said and "shards/2-of-3/facts.jsonl" in said and not progress.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["extract", "3"], "shard '3': write I/N"),
+        (["extract", "9/8"], "shard 9/8 does not exist"),
+        (["extract", "0/8"], "shard 0/8 does not exist"),
+        (["extrac", "1/2"], "stage 'extrac' is unknown"),
+        (["score", "1/2"], "run `knowtuning shard extract 1/2 --profile smoke --seed 0` first"),
+        (["rewrite", "1/2"], "run `knowtuning shard score 1/2 --profile smoke --seed 0` first"),
+    ],
+)
+def test_a_shard_that_cannot_be_done_is_refused(run, words, sentence, capsys):
+    assert sentence in refused(["shard", *words, "--profile", "smoke"], capsys)
+
+
+def test_a_shard_without_rows_names_the_notebook(capsys):
+    sentence = refused(["shard", "extract", "1/2", "--profile", "smoke"], capsys)
+    assert "run notebook 01_questions_and_answers first" in sentence
+
+
+def test_ranking_over_the_dataset_is_refused(run, tmp_path, monkeypatch, capsys):
+    name = "04_difficult_knowledge.ipynb"
+    text = (ROOT / "notebooks" / name).read_text(encoding="utf-8")
+    assert '\\"answer\\"' in text
+    (tmp_path / name).write_text(text.replace('scope: str = \\"answer\\"', 'scope: str = \\"dataset\\"'))
+    monkeypatch.setattr(of_method, "NOTEBOOKS", tmp_path)
+    write_jsonl(Shard(1, 2).output(run, "extract"), [])
+    assert "scope='dataset'" in refused(["shard", "score", "1/2", "--profile", "smoke"], capsys)
+    assert "scope='dataset'" in refused(["walk", "--profile", "smoke", "--shards", "2"], capsys)
+
+
+def test_a_gathering_of_nothing_is_refused(run, capsys):
+    assert "holds no shard of 4" in refused(["gather", "--profile", "smoke", "--shards", "4"], capsys)
+
+
+def record(key, reply="yes", **more):
+    outcome = {"reply": {"answer": reply}} if reply else {"reply": None, "reason": "no", "raw": "", "cap": 9}
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0}
+    return {"key": key, "task": "rephrase", "model": "stub", **outcome, "usage": usage, "time": "", **more}
+
+
+def put(path, *records):
+    with closing(Cache(path)) as cache:
+        cache.extend(records)
+
+
+def lines(run):
+    return (run.teacher / "cache.jsonl").read_text().splitlines()
+
+
+def test_gathering_again_adds_only_what_is_new(run):
+    main_cache, shard = run.teacher / "cache.jsonl", Shard(1, 2).teacher(run) / "cache.jsonl"
+    put(main_cache, record("a"))
+    put(shard, record("a", "no"), record("b"), *[record("c", None)] * 3)
+    assert gather(run, 2)["replies"] == 4
+    assert gather(run, 2).get("replies", 0) == 0
+    with closing(Cache(main_cache)) as cache:
+        assert cache.get("a") == {"answer": "yes"} and cache.unusable("c", 9)[0] == 3
+    put(shard, {"key": "c", "forgiven": True}, record("c", None), record("c"))
+    assert gather(run, 2)["replies"] == 3
+    kept = lines(run)
+    assert gather(run, 2).get("replies", 0) == 0 and lines(run) == kept
+    assert [json.loads(line).get("shard") for line in kept] == [None] + ["1/2"] * 7
+
+
+def test_a_line_that_is_being_written_waits_for_the_next_gathering(run):
+    shard = Shard(1, 2).teacher(run) / "cache.jsonl"
+    put(shard, record("a"))
+    with open(shard, "a") as file:
+        file.write('{"key": "b", "repl')
+    assert gather(run, 2)["replies"] == 1
+
+
+def test_rows_that_a_shard_gave_up_move_to_the_list_of_the_run(run):
+    teacher = Shard(2, 2).teacher(run)
+    put(teacher / "cache.jsonl", record("a"))
+    failed = {"id": "r1", "task": "extract", "reason": "no", "raw": None, "attempts": 3}
+    settle(teacher / "quarantine.jsonl", "extract", [], [failed])
+    assert gather(run, 2)["quarantined"] == 1
+    assert read_jsonl(run.teacher / "quarantine.jsonl") == [failed]
+    settle(run.teacher / "quarantine.jsonl", "extract", ["r1"], [])  # healed by the notebook, it stays healed
+    assert gather(run, 2)["quarantined"] == 0 and read_jsonl(run.teacher / "quarantine.jsonl") == []
+
+
+def test_each_shard_may_spend_its_part_of_what_others_left(run):
+    price = Price(1.0, 1.0)
+    assert share(run, 4, 5.0, "stub", price) == 1.25
+    put(run.teacher / "cache.jsonl", record("a"), record("b", shard="1/4"), record("c", shard="1/14"))
+    assert share(run, 4, 5.0, "stub", price) == pytest.approx(0.75)  # "b" is a shard's of these four
+    assert share(run, 4, 1.0, "stub", price) == 0.0
+
+
+def test_scores_are_known_while_the_adapter_is_the_same(run):
+    adapter = run.path("adapters/sft/adapter_model.safetensors")
+    adapter.parent.mkdir(parents=True)
+    adapter.write_bytes(b"one")
+    shard = Shard(1, 2)
+    write_jsonl(shard.output(run, "score"), [{"id": "r", "index": 0, "fact": "F.", "nll": 2.0, "tokens": 3}])
+    write_json(shard.account(run, "score"), {"scored_by": scored_by(run, True)})
+    assert scores(run) == {("r", 0, "F."): (2.0, 3)}
+    alone = Run("04_difficult_knowledge", "smoke", 0, condition_on_question=False)
+    assert scores(alone) == {}
+    adapter.write_bytes(b"another")
+    assert scores(run) == {}
+
+
+def test_stub_scores_are_never_taken_for_the_models(run, oracle):
+    work(run, "extract", "1/2")
+    work(run, "score", "1/2")
+    run.path("adapters/sft").mkdir(parents=True)
+    assert scores(run) == {}
+
+
+def test_the_scorer_is_the_sft_model_of_the_run(run, untrained_base):
+    from knowtuning.training import models
+
+    shutil.copytree(untrained_base, run.runs / "smoke" / "base")
+    base = models.load_base(untrained_base, run.profile.quantisation)
+    models.save_adapter(models.new_adapter(base, run.profile, seed=0), run.path("adapters/sft"), "A test.")
+    facts = [{"id": row["id"], "facts": row["answer"].split(". ")} for row in ROWS[:3]]
+    questions = {row["id"]: row["question"] for row in ROWS}
+    found = load_scorer(run)(facts, questions)
+    tokenizer = models.load_tokenizer(untrained_base, run.profile.prompt)
+    expected = score_facts(models.load_base(untrained_base, run.profile.quantisation), tokenizer, facts, questions)
+    assert [row["fact"] for row in found] == [fact for row in facts for fact in row["facts"]]
+    for one, other in zip(found, expected, strict=True):
+        assert one["perplexity"] == pytest.approx(other["perplexity"], rel=1e-4)
