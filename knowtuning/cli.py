@@ -51,8 +51,9 @@ def _estimate(arguments: argparse.Namespace) -> None:
 
 def _walk(arguments: argparse.Namespace) -> int:
     from knowtuning.arms import ARMS
+    from knowtuning.cluster import here, on_cluster
     from knowtuning.profiles import get_profile
-    from knowtuning.walk import here, on_cluster, walk
+    from knowtuning.walk import walk
 
     profile, arms, seeds = get_profile(arguments.profile), arguments.arms.split(","), arguments.seeds.split(",")
     if unknown := [arm for arm in arms if arm not in ARMS]:
@@ -77,10 +78,10 @@ def _walk(arguments: argparse.Namespace) -> int:
         given["shards"] = arguments.shards
     options = {name: str(value) for name, value in given.items() if value}
     pay = f"max_cost={arguments.max_cost}" + (" batch=true" if arguments.batch else "")
-    where = here(arguments.cores)
+    place = here(arguments.cores)
     if arguments.executor != "local":
-        where = on_cluster(arguments.executor, arguments.jobs, profile.name, arguments.workflow_profile)
-    code = walk(profile.name, arguments.seeds, arguments.arms, where, options, pay, arguments.retry_failed)
+        place = on_cluster(arguments.executor, arguments.jobs, profile.name, arguments.workflow_profile)
+    code = walk(profile.name, arguments.seeds, arguments.arms, place, options, pay, arguments.retry_failed)
     if code == 0:
         from knowtuning.evaluation.report import print_report
 

@@ -12,14 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 from typing import TextIO
 
 import psutil
 
 from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
+from knowtuning.cluster import Place, here
 from knowtuning.execute import NOTEBOOKS
 from knowtuning.teacher.cache import Cache
 
@@ -37,7 +36,7 @@ def walk(
     profile: str,
     seeds: str,
     arms: str,
-    where: list[str],
+    place: Place,
     options: dict[str, str],
     pay: str = "",
     retry_failed: bool = False,
@@ -45,7 +44,7 @@ def walk(
     """Execute every notebook whose artefacts are missing or older than their inputs; return Snakemake's exit code.
 
     A run that was killed goes on where it stopped. A second walk over the same profile at the same time is refused.
-    `where`: what `here` or `on_cluster` returns.
+    `place`: where the notebooks run, from `here` or `on_cluster`.
     `pay`: parameters of the notebooks that ask the teacher, which are no reason to run one again ("max_cost=5.0").
     `retry_failed`: run these notebooks again, and ask anew about the rows that were given up.
     """
@@ -56,7 +55,7 @@ def walk(
         if retry_failed:
             with closing(Cache(folder / "teacher" / "cache.jsonl")) as cache:
                 cache.forgive()
-        return _snakemake(folder, lock, config, where, forced, pay)
+        return _snakemake(folder, lock, config, place, forced, pay)
 
 
 def results(study: str, cores: int) -> int:
@@ -66,41 +65,6 @@ def results(study: str, cores: int) -> int:
     folder = study_folder(study)
     with _alone(folder, f"another run of the study {study}") as lock:
         return _snakemake(folder, lock, {"study": study}, here(cores), ["results"])
-
-
-def here(cores: int) -> list[str]:
-    """Snakemake's options for this machine: as many jobs at once as their threads fit into `cores`."""
-    return ["--cores", str(cores)]
-
-
-def on_cluster(executor: str, jobs: int, profile: str, workflow_profile: str = "") -> list[str]:
-    """Snakemake's options for a cluster: an executor, the jobs that may be under way at once, and its settings.
-
-    `workflow_profile`: folder with a config.yaml of Snakemake's; by default cluster/<executor>. Jobs that an earlier
-    walk over the same profile left in Slurm's queue, as it was killed or its machine died, raise `DataError`.
-    """
-    folder = Path(workflow_profile or ROOT / "cluster" / executor).resolve()
-    if not (folder / "config.yaml").exists():
-        raise DataError(f"{shown(folder)} has no config.yaml: copy cluster/{executor}, change it, and name the copy.")
-    if find_spec(f"snakemake_executor_plugin_{executor}") is None:
-        raise DataError(f"executor {executor} is missing: pip install -c constraints.txt -e '.[{executor}]'")
-    options = ["--executor", executor, "--jobs", str(jobs), "--workflow-profile", str(folder)]
-    if executor == "slurm":
-        if not which("sbatch"):
-            raise DataError("sbatch is not on this machine: start the walk on a login node of the cluster.")
-        options += ["--slurm-jobname-prefix", f"knowtuning_{profile}"]
-        if left := _queued(f"knowtuning_{profile}_"):
-            raise DataError(f"an earlier walk left jobs: wait for their end, or scancel {' '.join(left)} first.")
-    return options
-
-
-def _queued(prefix: str) -> list[str]:
-    """Numbers of this user's jobs in Slurm's queue whose names begin so; they outlive the lock of a dead walk."""
-    queue = subprocess.run(["squeue", "--me", "--noheader", "--format=%i %j"], capture_output=True, text=True)
-    if queue.returncode:
-        raise DataError(f"Slurm does not answer: {queue.stderr.strip()}")
-    rows = [row.split(maxsplit=1) for row in queue.stdout.splitlines()]
-    return [number for number, name in rows if name.startswith(prefix)]
 
 
 @contextmanager
@@ -118,17 +82,19 @@ def _alone(folder: Path, other: str) -> Iterator[TextIO]:
 
 
 def _snakemake(
-    folder: Path, lock: TextIO, config: dict[str, str], where: list[str], targets: list[str], pay: str = ""
+    folder: Path, lock: TextIO, config: dict[str, str], place: Place, targets: list[str], pay: str = ""
 ) -> int:
     """Run Snakemake, follow it on the terminal, and end it and all its children whenever this ends."""
     command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", str(ROOT / "Snakefile")]
-    command += [*where, "--rerun-incomplete", "--nolock", "--keep-going"]
+    command += [*place.options, "--rerun-incomplete", "--nolock", "--keep-going"]
     command += ["--config", *(f"{k}={v}" for k, v in config.items())]
-    # the children inherit the lock, so that it lasts as long as any of them and goes with the last
-    environment = {**os.environ, "KNOWTUNING_PAY": pay, "KNOWTUNING_SHARD_PAY": _as_options(pay)}
+    environment = {**os.environ, **place.environment, "KNOWTUNING_PAY": pay, "KNOWTUNING_SHARD_PAY": _as_options(pay)}
+    # libraries write sets into files (the modules of an adapter): the same order in every run
+    environment["PYTHONHASHSEED"] = "0"
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Snakemake must hear it, which a shell's & prevents
     with open(folder / "walk.log", "w+", encoding="utf-8") as log:
+        # the children inherit the lock, so that it lasts as long as any of them and goes with the last
         child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, pass_fds=[lock.fileno()])
         try:
             _follow(child, log, folder)
@@ -164,6 +130,7 @@ def _end(child: subprocess.Popen, told: bool = False) -> None:
 
     Ctrl-C in a terminal has `told` them all already; anything else would leave them behind, and with them the lock.
     """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # told once is enough
     family = [child, *psutil.Process(child.pid).children(recursive=True)] if child.poll() is None else []
     for process in [] if told else family:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
@@ -284,6 +251,9 @@ def _notebook(rule: str) -> str:
 
 
 def _failures(log: Path) -> list[str]:
-    """The sentences with which notebooks ended, or the last lines of the log where none did."""
+    """The sentences with which notebooks ended, here or in the logs of their jobs, or the last lines where none did."""
     lines = log.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line.startswith("knowtuning: ")] or [line for line in lines if line.strip()][-8:]
+    jobs = [Path(match[1]) for line in lines if (match := re.match(r"\s+log: (.+?) \(check log file", line))]
+    told = [line for job in jobs if job.exists() for line in job.read_text(encoding="utf-8").splitlines()]
+    sentences = [line for line in [*lines, *told] if line.startswith("knowtuning: ")]
+    return list(dict.fromkeys(sentences)) or [line for line in lines if line.strip()][-8:]
