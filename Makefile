@@ -9,13 +9,14 @@ SEED ?= 0
 VENV := .venv
 FACTORY := .venv-llamafactory
 PEER := .venv-peer
+KUBERNETES := .venv-kubernetes
 RUN := $(VENV)/bin/python -m knowtuning
 
 .DEFAULT_GOAL := help
-.PHONY: help lab dolly errors results test lint jupyter notebooks teacher-bench faults interchange clean
+.PHONY: help lab dolly errors results test lint jupyter notebooks teacher-bench faults growth interchange slurm-test kubernetes-test clean
 
 help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -55,8 +56,23 @@ teacher-bench: $(VENV)/installed $(PEER)/installed ## throughput, CPU and memory
 faults: $(VENV)/installed ## a failing endpoint, a run killed 50 times: is anything lost or paid twice?
 	@$(VENV)/bin/python benchmarks/teacher/faults.py
 
+growth: $(VENV)/installed ## a million rows through the stages as shards do them: time and memory (a quarter of an hour, 15 GB)
+	@$(VENV)/bin/python benchmarks/growth/run.py
+
 interchange: $(VENV)/installed $(FACTORY)/installed ## LLaMA-Factory trains on a run's files as they are (PROFILE, SEED)
 	@$(VENV)/bin/python benchmarks/interchange/run.py --profile $(PROFILE) --seed $(SEED)
+
+slurm-test: $(VENV)/installed ## the walk on a real two-node Slurm, started here, whose node dies (root; installs Slurm)
+	@$(VENV)/bin/python cluster/slurm_test.py
+
+kubernetes-test: $(VENV)/installed $(KUBERNETES)/installed ## manifests against Kubernetes' schema, the walk against a stand-in
+	@PYTHONPATH=$(KUBERNETES) $(VENV)/bin/python cluster/kubernetes_test.py
+
+# a folder beside the environment, in which the plugin would slow down every start of Snakemake
+$(KUBERNETES)/installed: cluster/kubernetes/constraints.txt constraints.txt
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(KUBERNETES) \
+	  -c constraints.txt -c $< snakemake-executor-plugin-kubernetes kubernetes-validate
+	@touch $@
 
 $(FACTORY)/installed: benchmarks/interchange/constraints.txt
 	@test -d $(FACTORY) || $(PYTHON) -m venv $(FACTORY)

@@ -166,9 +166,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
-    status = Path("/proc/self/status")
+def peak_memory_mb(process: int | str = "self") -> float:
+    """Largest resident memory of this process so far, in MB; on Linux also that of another, by its number."""
+    status = Path(f"/proc/{process}/status")
     if status.exists():  # Linux, where getrusage counts the process that started this one too
         [peak] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
         return int(peak.split()[1]) / 2**10

@@ -86,6 +86,10 @@ TRAININGS = [
     for base in (0, 1)
     for seed in (0, 1, 2)
 ]
+GROWTH = [
+    {"rows": rows, "seconds": rows / 1000, "worker_mb": 100.0, "score_mb": 400.0, "server_mb": 90.0}
+    for rows in (250_000, 500_000, 750_000, 1_000_000)
+]
 DRAWN = {
     "pretraining_loss": lambda: figures.pretraining_loss(
         [{"step": 1, "tokens": 1024, "loss": 7.0}, {"step": 2000, "tokens": 2_048_000, "loss": 1.0}]
@@ -107,6 +111,7 @@ DRAWN = {
     "regime_map": lambda: figures.regime_map(REGIMES, "order"),
     "set_costs": lambda: figures.set_costs(SETS),
     "cells_by_base": lambda: figures.cells_by_base(TRAININGS),
+    "scale_growth": lambda: figures.scale_growth(GROWTH),
 }
 
 
@@ -334,3 +339,12 @@ def test_cells_by_base_draws_every_training():
     dots = [line for line in axes.lines if line.get_marker() not in ("None", "")]
     assert [list(dot.get_ydata()) for dot in dots] == [[0, 1, 2], [1, 2, 3]] * 2
     assert "medical" in "".join(text.get_text() for text in figure.legends[0].get_texts())
+
+
+def test_growth_on_a_line_is_drawn_on_the_line_between_its_ends():
+    time, memory = DRAWN["scale_growth"]().axes
+    line, measured = time.lines
+    assert list(line.get_xdata()) == [250, 1000] and list(line.get_ydata()) == pytest.approx([250 / 60, 1000 / 60])
+    assert list(measured.get_xdata()) == [250, 500, 750, 1000]
+    assert [list(each.get_ydata()) for each in memory.lines] == [[100] * 4, [400] * 4, [90] * 4]
+    assert memory.get_ylim()[0] == 0 == time.get_ylim()[0]

@@ -10,6 +10,7 @@ measured one by one: seconds of CPU, memory, bytes on disk.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -34,6 +35,8 @@ from knowtuning.shards.gather import gather, write_artefacts
 from knowtuning.shards.shard import STAGES, Shard
 from knowtuning.shards.stages import run_stage
 from knowtuning.teacher.cache import Cache
+from knowtuning.teacher.features import Features
+from knowtuning.teacher.prompts import EXTRACT, REVISE, Task
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "teacher"))
 from running import publish  # noqa: E402 (lies with the benchmarks of the teacher)
@@ -69,12 +72,17 @@ def per_row(rows: list[dict]) -> dict[str, Any]:
 
 def held(path: Path) -> int:
     """Bytes of memory that the rows of a file take as Python objects."""
+    return memory(lambda: read_jsonl(path))[0]
+
+
+def memory(work: Callable[[], Any]) -> tuple[int, int]:
+    """Bytes of memory that the result of some work takes, and the most that the work took."""
     tracemalloc.start()
-    kept = read_jsonl(path)
-    size, _ = tracemalloc.get_traced_memory()
+    kept = work()
+    sizes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     del kept
-    return size
+    return sizes
 
 
 def cpu(work: Callable[[], Any]) -> float:
@@ -84,13 +92,26 @@ def cpu(work: Callable[[], Any]) -> float:
     return time.process_time() - before
 
 
-def opening(folder: Path, records: int) -> float:
-    """CPU seconds per record of opening a teacher's cache."""
+def opening(folder: Path, records: int) -> dict[str, float]:
+    """What one record costs when a teacher's cache is opened: CPU seconds, and bytes of the index on disk."""
     cache = Cache(folder / "cache.jsonl")
     reply = {"task": "extract", "model": "m", "reply": {"facts": ["It is so."] * 6}, "raw": "x" * 900, "usage": {}}
-    cache.extend({"key": f"{number:064x}"[::-1], **reply} for number in range(records))
+    cache.extend({"key": hashlib.sha256(str(number).encode()).hexdigest(), **reply} for number in range(records))
+    [pages], [size] = (cache._index.execute(f"pragma page_{what}").fetchone() for what in ("count", "size"))
     cache.close()
-    return cpu(lambda: Cache(folder / "cache.jsonl").close()) / records
+    seconds = cpu(lambda: Cache(folder / "cache.jsonl").close())
+    return {"cpu_seconds": seconds / records, "index_bytes": pages * size / records}
+
+
+def request_bytes(task: Task, rows: list[dict]) -> float:
+    """Mean length of a request's line in the file of a batch; an answer's sentences stand for its facts."""
+    size = 0
+    for row in rows:
+        given = {"answer": row["answer"]} if task is EXTRACT else {"facts": row["answer"].split(". ")}
+        body = Features().body(task, {"question": row["question"], **given}, "gpt-6-luna", 4096, {})
+        line = {"custom_id": "0" * 64, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        size += len(json.dumps(line, ensure_ascii=False).encode()) + 1
+    return size / len(rows)
 
 
 def planning(shards: int) -> dict[str, float]:
@@ -122,7 +143,9 @@ def main() -> None:
         measured: dict[str, Any] = {"per_row": per_row(rows[: 100 if small else 1000])}
         sizes = [len(rows) // 8, len(rows) // 4] if small else [len(rows) // 4, len(rows) // 2, len(rows)]
         measured["near_duplicates"] = {str(n): cpu(lambda n=n: near_duplicates(rows[:n])) for n in sizes}
-        measured["cache_opening_seconds_per_record"] = opening(Path(name), 5_000 if small else 100_000)
+        measured["near_duplicates_bytes_per_row"] = memory(lambda: near_duplicates(rows[: sizes[0]]))[1] / sizes[0]
+        measured["request_bytes"] = {task.name: request_bytes(task, rows[: sizes[0]]) for task in (EXTRACT, REVISE)}
+        measured["cache_opening_per_record"] = opening(Path(name), 5_000 if small else 100_000)
         many = write_jsonl(Path(name) / "many.jsonl", invented(20_000 if small else 500_000))
         megabytes = many.stat().st_size / 1e6
         measured["counting_mb_per_second"] = megabytes / cpu(lambda: count_lines(many))

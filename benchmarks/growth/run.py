@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from knowtuning import figures
-from knowtuning.artifacts import ROOT, read_json, write_jsonl
+from knowtuning.artifacts import ROOT, peak_memory_mb, read_json, write_jsonl
 from knowtuning.shards.shard import STAGES
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "teacher"))
@@ -109,14 +109,14 @@ class Bench:
 
 def _sample(seconds: float, workers: list[dict], server: psutil.Process) -> dict:
     """Rows and seconds so far, CPU seconds on both sides, peak memory of the largest worker and of the server."""
-    cpu, memory = server.cpu_times(), server.memory_full_info()
+    cpu = server.cpu_times()
     return {
         "rows": sum(worker["rows"] for worker in workers),
         "seconds": seconds,
         "worker_cpu_seconds": sum(worker["cpu_seconds"] for worker in workers),
         "server_cpu_seconds": cpu.user + cpu.system,
         "worker_peak_mb": max((worker["peak_mb"] for worker in workers), default=0.0),
-        "server_mb": memory.rss / 2**20,
+        "server_mb": peak_memory_mb(server.pid),
     }
 
 
