@@ -13,7 +13,7 @@ KUBERNETES := .venv-kubernetes
 RUN := $(VENV)/bin/python -m knowtuning
 
 .DEFAULT_GOAL := help
-.PHONY: help lab dolly errors results test lint jupyter notebooks teacher-bench faults growth interchange slurm-test kubernetes-test clean
+.PHONY: help lab dolly errors results test lint jupyter notebooks bench gpu-bench teacher-bench faults growth interchange slurm-test kubernetes-test clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -49,6 +49,12 @@ lint: $(VENV)/installed ## style of the code
 
 jupyter: $(VENV)/installed ## open the notebooks in JupyterLab
 	cd notebooks && ../$(VENV)/bin/jupyter lab
+
+bench: $(VENV)/installed $(FACTORY)/installed $(PEER)/installed lab ## all comparisons with the peers on the CPU, and their table (half an hour)
+	@$(VENV)/bin/python benchmarks/bench.py
+
+gpu-bench: $(VENV)/installed ## memory, tokens/s and MFU at the paper's sizes beside plain TRL (needs CUDA)
+	@$(VENV)/bin/python benchmarks/gpu.py
 
 teacher-bench: $(VENV)/installed $(PEER)/installed ## throughput, CPU and memory of the teacher's client beside a peer
 	@$(VENV)/bin/python benchmarks/teacher/throughput.py

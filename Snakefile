@@ -17,6 +17,8 @@ DATA, COPY, ROWS = config.get("data", ""), config.get("copy", ""), config.get("r
 MODEL = f" model={config['model']}" if config.get("model") else ""
 # KA and KC files of the user's in place of ours
 GIVEN = {name: config.get(name, "") for name in ("ka", "kc")}
+# what DPO measures the policy against, where it is not pi_ka, and the weight of KnowTuning's SFT term
+REFERENCE, GAMMA = config.get("reference", "start"), config.get("gamma", "")
 if unknown := set(WANTED) - set(ARMS):
     raise ValueError(f"arms {sorted(unknown)} are unknown; use some of {', '.join(ARMS)}.")
 
@@ -67,6 +69,10 @@ def base(wildcards):
 
 def trained(wildcards):
     return [] if wildcards.arm == "base" else expand(adapter(wildcards.arm), profile=wildcards.profile, seed=wildcards.seed)
+
+
+def gamma(arm):
+    return GAMMA if GAMMA != "" and ARMS[arm].pairs == "kc" else ARMS[arm].gamma
 
 
 def compared(wildcards):
@@ -246,7 +252,8 @@ rule knowledge_comparison:
     params:
         **notebook("08_knowledge_comparison") | {"step": "08_knowledge_comparison.{arm}"},
         given=lambda w: f"profile={w.profile} seed={w.seed} arm={w.arm} start={ARMS[w.arm].start} "
-        f"aspects={','.join(ARMS[w.arm].aspects)} gamma={ARMS[w.arm].gamma}",
+        f"aspects={','.join(ARMS[w.arm].aspects)} gamma={gamma(w.arm)}"
+        + (f" reference={REFERENCE}" if REFERENCE != "start" else ""),
     resources:
         **model(PROFILE.num_processes),
     shell:

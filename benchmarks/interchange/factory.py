@@ -18,8 +18,10 @@ from knowtuning.artifacts import DataError, read_json, shown
 PACKAGES = ("llamafactory", "torch", "transformers", "peft", "trl", "datasets")
 
 
-def train(venv: Path, folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:
+def train(venv: Path, folder: Path, recipe: dict[str, Any], evaluated: bool = True) -> dict[str, Any]:
     """Run `llamafactory-cli train` in `folder`, which keeps recipe and log; its numbers and the seconds of it all.
+
+    `evaluated`: the recipe asks for the loss of the whole file before and after.
 
     Raises:
         DataError: it is not installed, or ended with an error; the message has its last line and names its log.
@@ -43,23 +45,25 @@ def train(venv: Path, folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:
         raise DataError(
             f"llamafactory-cli train ended with exit code {code} ({said.splitlines()[-1]}): read {shown(log)}."
         )
-    return numbers(folder) | {"seconds": seconds}
+    return numbers(folder, evaluated) | {"seconds": seconds}
 
 
-def numbers(folder: Path) -> dict[str, Any]:
+def numbers(folder: Path, evaluated: bool = True) -> dict[str, Any]:
     """What it says of a finished training: examples, steps, and losses in nats, of the whole file and of its steps."""
     counted = re.search(r"Num examples = ([\d,]+)", (folder / "log.txt").read_text(encoding="utf-8", errors="replace"))
     history = read_json(folder / "adapter" / "trainer_state.json")["log_history"]
     losses = [entry["loss"] for entry in history if "loss" in entry]
-    return {
+    found = {
         "trained on": int(counted[1].replace(",", "")) if counted else None,
         "steps": max(entry["step"] for entry in history),
-        "loss before": next(entry["eval_loss"] for entry in history if "eval_loss" in entry),
-        "loss after": read_json(folder / "adapter" / "all_results.json")["eval_loss"],
         "first step's loss": losses[0],
         "last step's loss": losses[-1],
         "finite": all(map(math.isfinite, losses)),
     }
+    if evaluated:
+        found["loss before"] = next(entry["eval_loss"] for entry in history if "eval_loss" in entry)
+        found["loss after"] = read_json(folder / "adapter" / "all_results.json")["eval_loss"]
+    return found
 
 
 def tokenised(folder: Path) -> list[dict]:
