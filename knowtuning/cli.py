@@ -30,6 +30,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    if arguments.dry_run:
+        from knowtuning.dryrun import print_dry_run
+
+        return print_dry_run(arguments.profile, arguments.rows, arguments.steps, arguments.layers)
     from knowtuning.doctor import doctor, print_findings
 
     return print_findings(doctor(arguments.profile, arguments.teacher))
@@ -70,6 +74,8 @@ def _walk(arguments: argparse.Namespace) -> int:
         "model": arguments.teacher,
         "ka": _file(arguments.ka, "ka"),
         "kc": _file(arguments.kc, "kc"),
+        "reference": arguments.reference,
+        "gamma": "" if arguments.gamma is None else str(arguments.gamma),
     }
     if arguments.shards > 1:
         from knowtuning.shards.method import method
@@ -239,6 +245,12 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say whether endpoint, machine and packages suffice for a profile")
     doctor.add_argument("--profile", default="lab")
     doctor.add_argument("--teacher", default="", help="model to ask (default: the profile's)")
+    said = "go the whole path with a random base of the profile's shape: memory, speed, times; asks no endpoint"
+    doctor.add_argument("--dry-run", action="store_true", help=said)
+    doctor.add_argument("--rows", type=_positive, default=4000, help="rows that a dry run tells times for (4000)")
+    doctor.add_argument("--steps", type=_positive, default=3, help="training steps that a dry run times (3)")
+    said = "layers that a dry run tries (default: all on a GPU, a few on a CPU)"
+    doctor.add_argument("--layers", type=_positive, default=0, help=said)
     doctor.set_defaults(run=_doctor)
 
     preview = commands.add_parser("preview", parents=[data], help="show a few rows and what the teacher makes of them")
@@ -270,6 +282,10 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     walk.add_argument("--shards", type=_positive, default=1, metavar="N", help=said)
     walk.add_argument("--ka", default="", help="train on this KA file (alpaca form) instead of rewriting")
     walk.add_argument("--kc", default="", help="train on this KC file (ranking form) instead of disturbing")
+    said = "what DPO measures the policy against: start, the adapter it starts from (default), or base"
+    walk.add_argument("--reference", choices=["start", "base"], default="", help=said)
+    said = "weight of DPO's SFT term on the preferred answers (default: 0.2; 0: none, as in the first release)"
+    walk.add_argument("--gamma", type=float, help=said)
     walk.set_defaults(run=_walk)
 
     results = commands.add_parser("results", help="all arms over all seeds and bases, learning rates and map: hours")

@@ -7,17 +7,20 @@ import shutil
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 from openai import APIConnectionError, APIStatusError, OpenAI
 
-from knowtuning.artifacts import ROOT, runs_folder, shown
+from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
 from knowtuning.lab import annotators
+from knowtuning.lab.settings import SETTINGS
 from knowtuning.profiles import Profile, get_profile
 from knowtuning.teacher.endpoint import find_base_url, find_key, without_key
 from knowtuning.teacher.errors import TeacherError
@@ -27,6 +30,7 @@ from knowtuning.teacher.server import is_local, open_teacher
 
 PROBE = {"question": "What is the Vell Orrery?", "answer": "The Vell Orrery was built in 1671. It shows six planets."}
 SOON = 60  # days
+ON_A_CPU = 3e8  # weights of a base that needs no GPU
 GB = 2**30
 
 
@@ -42,7 +46,12 @@ class Finding:
 def doctor(profile: str, teacher: str = "") -> list[Finding]:
     """Look at everything that a run of the profile needs; asks the endpoint one small question (a paid call)."""
     known = get_profile(profile)
-    return [*check_packages(), *check_machine(known), *check_model(known), *check_endpoint(known, teacher)]
+    return [*check_here(known), *check_endpoint(known, teacher)]
+
+
+def check_here(profile: Profile) -> list[Finding]:
+    """Look at everything but the endpoint: packages, machine, base."""
+    return [*check_packages(), *check_extras(profile), *check_machine(profile), *check_model(profile)]
 
 
 def check_packages() -> Iterator[Finding]:
@@ -63,8 +72,16 @@ def check_packages() -> Iterator[Finding]:
         yield Finding("ok", "packages", "as locked in constraints.txt")
 
 
+def check_extras(profile: Profile) -> Iterator[Finding]:
+    """Packages that only some profiles want."""
+    wanted = {"liger_kernel": profile.liger, "vllm": profile.engine == "vllm"}
+    for name in (name for name, wants in wanted.items() if wants and not find_spec(name)):
+        extra = name.partition("_")[0]
+        yield Finding("fail", "packages", f"profile {profile.name} wants {name}: pip install -e '.[{extra}]'")
+
+
 def check_machine(profile: Profile) -> Iterator[Finding]:
-    """Memory, disk and accelerator against what the profile was measured to need."""
+    """Memory, disk and GPU against what the profile was measured to need, or needs by the shape of its base."""
     memory, disk = psutil.virtual_memory().available / GB, shutil.disk_usage(ROOT).free / GB
     for subject, free, needed in (("memory", memory, profile.memory_gb), ("disk", disk, profile.disk_gb)):
         state = "ok" if free >= needed else "fail"
@@ -72,22 +89,107 @@ def check_machine(profile: Profile) -> Iterator[Finding]:
         yield Finding(state, subject, f"{free:.1f} GB free, profile {profile.name} needs about {needed:g} GB{cure}")
     import torch
 
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        yield Finding("ok", "GPU", f"{properties.name}, {properties.total_memory / GB:.0f} GB")
+    if wants_gpu(profile):
+        yield check_gpu(profile)
+    elif torch.cuda.is_available():
+        yield Finding("ok", "GPU", f"{_card(0)}, {torch.cuda.mem_get_info()[1] / GB:.0f} GB")
     else:
         yield Finding("ok", "GPU", f"none; profile {profile.name} runs on the CPU ({os.cpu_count()} cores)")
 
 
+def wants_gpu(profile: Profile) -> bool:
+    """Whether the base is one that no CPU gets through: any but the lab's."""
+    return profile.lab is None and profile.base not in SETTINGS
+
+
+def small(config: Any) -> bool:
+    """Whether a CPU gets through a base of this shape."""
+    from knowtuning.training.shapes import parameters
+
+    return parameters(config) < ON_A_CPU
+
+
+def check_gpu(profile: Profile) -> Finding:
+    """The GPUs of this machine, their number and free memory, against what the shape of the base asks for."""
+    import torch
+
+    from knowtuning.training.forecast import largest_need
+    from knowtuning.training.shapes import config_of
+
+    try:
+        config = config_of(profile.base)
+        stage, needed = largest_need(profile, config)
+    except DataError as error:
+        return Finding("warn", "GPU", f"what is needed cannot be told: {error}")
+    needs = f"profile {profile.name} needs about {needed / GB:.0f} GB on each of {profile.num_processes}, for {stage}"
+    if profile.num_processes == 1:
+        needs = f"profile {profile.name} needs one with about {needed / GB:.0f} GB, most of all for {stage}"
+    found = torch.cuda.device_count()
+    if not found and small(config):
+        return Finding("warn", "GPU", f"none; profile {profile.name} runs on the CPU ({os.cpu_count()} cores), slowly")
+    if found < profile.num_processes:
+        return Finding("fail", "GPU", f"{found or 'none'} here; {needs}")
+    for number in range(profile.num_processes):
+        free, total = torch.cuda.mem_get_info(number)
+        if free < needed:
+            room = f"{free / GB:.1f} of {total / GB:.1f} GB free on {_card(number)}"
+            return Finding("fail", "GPU", f"{room}; {needs}: {cure(profile, stage)}")
+    if profile.dtype == "bfloat16" and torch.cuda.get_device_capability()[0] < 8:
+        return Finding("warn", "GPU", f"{_card(0)} has no bfloat16 of its own: expect it to be slow; {needs}")
+    return Finding("ok", "GPU", f"{found} x {_card(0)}, {free / GB:.1f} GB free; {needs}")
+
+
+def cure(profile: Profile, stage: str) -> str:
+    """What to change in a profile whose `stage` does not fit, the cheapest first."""
+    batches = {"SFT": "sft_micro_batch", "DPO": "dpo_micro_batch"}
+    if (field := batches.get(stage)) and (getattr(profile, field) or getattr(profile, field.replace("_micro", ""))) > 1:
+        return f"set a smaller {field} in the profile"
+    if stage in batches and not profile.checkpointing:
+        return "set checkpointing in the profile"
+    if stage in ("perplexity", "reference") and profile.score_tokens > profile.max_length:
+        return "set fewer score_tokens in the profile"
+    if stage == "generation" and profile.eval_batch > 1:
+        return "set a smaller eval_batch in the profile"
+    if profile.quantisation == "none":
+        return "take NF4 (quantisation, or the profile's -qlora)"
+    return "take a larger card, or a smaller base"
+
+
+def _card(number: int) -> str:
+    import torch
+
+    return torch.cuda.get_device_properties(number).name
+
+
 def check_model(profile: Profile) -> Iterator[Finding]:
-    """Whether the base is there, or will be trained."""
-    if profile.lab is not None or profile.base in ("lab", "smoke"):
+    """Whether the base is there, will be trained, or may be downloaded."""
+    if not wants_gpu(profile):
         path = runs_folder() / profile.base / "base" / "model.safetensors"
         yield Finding("ok", "base model", "trained already" if path.exists() else "notebook 00 will train it")
     elif Path(profile.base).is_dir():
         yield Finding("ok", "base model", f"folder {shown(Path(profile.base))}")
     else:
-        yield Finding("warn", "base model", f"{profile.base} comes from the hub at the first use; not looked at here")
+        yield _on_the_hub(profile.base)
+
+
+def _on_the_hub(base: str) -> Finding:
+    """Whether the hub would give the base: it may be gated, as Llama-2 is, until its licence is accepted."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError, RepositoryNotFoundError
+
+    if isinstance(try_to_load_from_cache(base, "config.json"), str):
+        return Finding("ok", "base model", f"{base} is in the hub's cache")
+    try:
+        HfApi(endpoint=os.environ.get("HF_ENDPOINT")).auth_check(base)
+    except GatedRepoError:
+        said = f"{base} is gated: accept its licence on its page of the hub, and set HF_TOKEN to a token of yours"
+        return Finding("fail", "base model", said)
+    except (RepositoryNotFoundError, HFValidationError):
+        return Finding("fail", "base model", f"{base} is neither a folder nor known to the hub: correct `base`")
+    except (HTTPError, OSError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        return Finding("warn", "base model", f"{base} must come from the hub, which cannot be asked now ({said})")
+    return Finding("ok", "base model", f"{base} comes from the hub at the first use")
 
 
 def check_endpoint(profile: Profile, teacher: str = "") -> Iterator[Finding]:
@@ -165,9 +267,19 @@ def _asked(model: str, profile: Profile) -> Iterator[Finding]:
 
 def print_findings(findings: list[Finding]) -> int:
     """Print findings on 80 columns; the exit code is 1 where one of them is a failure."""
+    show(findings)
+    return conclude(findings)
+
+
+def show(findings: Iterable[Finding]) -> None:
+    """Print findings on 80 columns."""
     for finding in findings:
         lines = textwrap.wrap(finding.what, 80 - 20) or [""]
         print(f"{finding.state:<5} {finding.subject:<13} " + ("\n" + " " * 20).join(lines))
+
+
+def conclude(findings: list[Finding]) -> int:
+    """Print what they come to; the exit code is 1 where one of them is a failure."""
     failures = sum(finding.state == "fail" for finding in findings)
     print("Ready." if not failures else f"{failures} thing{'s' * (failures > 1)} to mend before a run.")
     return 1 if failures else 0

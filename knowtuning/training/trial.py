@@ -1,0 +1,272 @@
+"""The whole path of a run on stand-in text, each stage measured: load, SFT, perplexity, generation, DPO."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from knowtuning.artifacts import runs_folder
+from knowtuning.knowledge.aspects import ASPECTS
+from knowtuning.knowledge.difficulty import score_facts
+from knowtuning.profiles import Profile
+from knowtuning.training import stand_in
+from knowtuning.training.dpo import SIDES, add_reference, dpo_examples, dpo_trainer, step_zero
+from knowtuning.training.gauge import Memory, StepClock, synchronise, tensor_bytes
+from knowtuning.training.generate import generate
+from knowtuning.training.hollow import random_base
+from knowtuning.training.models import load_adapter, new_adapter, save_adapter
+from knowtuning.training.sft import run_trainer, sft_examples, sft_trainer
+
+WATCHED = 16  # pairs of an aspect that are evaluated together, by `dpo.dpo_trainer`
+CARD = "An adapter of a dry run: it means nothing."
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage took.
+
+    `tokens` were worked on in `seconds`, the work's own. `held` is the bytes of the model and `peak` the most bytes of
+    all tensors, in passes of `at_once` tokens, for which every layer keeps `per_layer` bytes (0: not looked at).
+    """
+
+    name: str
+    tokens: int
+    seconds: float
+    held: int
+    peak: int
+    at_once: int
+    per_layer: int = 0
+    first_loss: float | None = None
+
+
+class TooLarge(RuntimeError):
+    """The GPU's memory did not suffice for the stage called `stage`."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"the GPU has too little memory for {stage}.")
+        self.stage = stage
+
+
+def alone(profile: Profile) -> Profile:
+    """The profile as one of its processes tries it: its micro-batches, one epoch, nothing set aside."""
+    return replace(
+        profile,
+        sft_micro_batch=profile.sft_micro_batch or profile.sft_batch // profile.num_processes,
+        dpo_micro_batch=profile.dpo_micro_batch or profile.dpo_batch // profile.num_processes,
+        sft_epochs=1,
+        dpo_epochs=1,
+        val_size=0,
+        num_processes=1,
+        parallel="ddp",
+    )
+
+
+def reduced(profile: Profile) -> Profile:
+    """The same with passes so short that a CPU gets through a few layers of a large base."""
+    return replace(
+        profile,
+        sft_batch=2,
+        sft_micro_batch=1,
+        dpo_batch=1,
+        dpo_micro_batch=1,
+        max_length=min(profile.max_length, 256),
+        score_tokens=512,
+        eval_batch=2,
+        max_new_tokens=8,
+    )
+
+
+def tokens_at_once(profile: Profile, stage: str) -> int:
+    """Tokens of the largest pass of a stage: micro-batches of the longest sequences, scoring's budget, full answers."""
+    one = alone(profile)
+    of_stage = {
+        "SFT": one.sft_micro_batch * profile.max_length,
+        "DPO": 2 * one.dpo_micro_batch * profile.max_length,
+        "generation": profile.eval_batch * (stand_in.PROMPT_TOKENS + profile.max_new_tokens),
+    }
+    return of_stage.get(stage, profile.score_tokens)
+
+
+def walk(config: PretrainedConfig, profile: Profile, steps: int, by_layer: bool = False) -> Iterator[Stage]:
+    """Go the way of notebooks 02 to 09 with a random base of this shape, and yield each stage as it is done.
+
+    Every stage first makes its largest passes, for the memory, and then the timed ones, on text of usual lengths.
+
+    Args:
+        profile: one process's (`alone`).
+        steps: optimiser steps that are timed in SFT and DPO each.
+        by_layer: see also what a layer keeps in training, by a pass without the last one.
+
+    Raises:
+        TooLarge: a GPU's memory did not suffice.
+    """
+    tokenizer = stand_in.stand_in_tokenizer(profile.prompt)
+    runs_folder().mkdir(parents=True, exist_ok=True)
+    # beside the runs: a folder for temporary files may lie in memory
+    with tempfile.TemporaryDirectory(dir=runs_folder(), prefix=".dry-run-") as scratch:
+        hollow, adapter = Path(scratch) / "base", Path(scratch) / "sft"
+        began = time.perf_counter()
+        base = _fitting("load", partial(random_base, config, profile.quantisation, profile.dtype, hollow))
+        model = new_adapter(base, profile, seed=0)
+        yield _loaded(model, time.perf_counter() - began)
+        yield _sft(model, tokenizer, profile, steps, by_layer)
+        save_adapter(model, adapter, CARD)
+        model = load_adapter(bare(model), adapter).eval()
+        yield _perplexity(model, tokenizer, profile)
+        yield _generation(model, tokenizer, profile)
+        model = load_adapter(bare(model), adapter, trainable=True)
+        yield from _dpo(model, tokenizer, profile, steps, by_layer, Path(scratch))
+        save_adapter(model, Path(scratch) / "knowtuning", CARD)
+
+
+def bare(model: Any) -> Any:
+    """The base under an adapter, as it was loaded: without what PEFT and the trainers put on it."""
+    base = model.unload()
+    base.gradient_checkpointing_disable()
+    base.disable_input_require_grads()
+    base.__dict__.pop("forward", None)
+    return base.eval()
+
+
+def long_rows(tokenizer: Any, count: int, profile: Profile) -> list[dict]:
+    """Rows that fill the whole of `max_length`."""
+    return stand_in.stand_in_rows(tokenizer, [profile.max_length + 8] * count)
+
+
+def usual_rows(tokenizer: Any, count: int, profile: Profile) -> list[dict]:
+    """Rows of the lengths that are assumed of the data."""
+    return stand_in.stand_in_rows(tokenizer, stand_in.sequence_lengths(count, profile.max_length))
+
+
+def _loaded(model: Any, seconds: float) -> Stage:
+    held = tensor_bytes(model)
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else held
+    return Stage("load", 0, seconds, held, peak, 0)
+
+
+def _sft(model: Any, tokenizer: Any, profile: Profile, steps: int, by_layer: bool) -> Stage:
+    micro = profile.sft_micro_batch
+    held = 0 if by_layer else profile.eval_batch  # with the largest evaluation too
+    long, usual = long_rows(tokenizer, micro + held, profile), usual_rows(tokenizer, steps * profile.sft_batch, profile)
+    largest = partial(train_rows, model, tokenizer, long, replace(profile, val_size=held), micro)
+    timed = partial(train_rows, model, tokenizer, usual, profile, profile.sft_batch)
+    return _measured("SFT", model, profile, largest, timed, _tokens(tokenizer, usual, profile), by_layer)
+
+
+def train_rows(model: Any, tokenizer: Any, rows: list[dict], profile: Profile, batch: int) -> float:
+    """Train an epoch in batches of `batch`; the seconds of its steps."""
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = sft_trainer(model, tokenizer, rows, replace(profile, sft_batch=batch), 0, scratch)
+        trainer.add_callback(clock := StepClock())
+        run_trainer(trainer, "SFT")
+    return clock.seconds
+
+
+def _perplexity(model: Any, tokenizer: Any, profile: Profile) -> Stage:
+    rows = usual_rows(
+        tokenizer, max(1, round(profile.score_tokens / stand_in.mean_length(profile.max_length))), profile
+    )
+    facts, questions = stand_in.stand_in_facts(tokenizer, rows), {row["id"]: row["question"] for row in rows}
+    score = partial(score_facts, model, tokenizer, facts, questions, profile.score_tokens)
+    timed = partial(seconds_of, score)
+    return _measured("perplexity", model, profile, score, timed, _tokens(tokenizer, rows, profile))
+
+
+def _generation(model: Any, tokenizer: Any, profile: Profile) -> Stage:
+    questions = [row["question"] for row in usual_rows(tokenizer, profile.eval_batch, profile)]
+    fewer = max(1, profile.max_new_tokens // 8)
+    whole = partial(generate, model, tokenizer, questions, "sampled", profile.max_new_tokens, profile.eval_batch)
+    short = partial(generate, model, tokenizer, questions, "sampled", fewer, profile.eval_batch)
+    # a random base as good as never ends an answer
+    return _measured("generation", model, profile, whole, partial(seconds_of, short), fewer * len(questions))
+
+
+def _dpo(model: Any, tokenizer: Any, profile: Profile, steps: int, by_layer: bool, folder: Path) -> tuple[Stage, Stage]:
+    """The reference's pass over the pairs, and the training; one peak for both."""
+    micro = profile.dpo_micro_batch
+    count = micro if by_layer else max(micro, WATCHED)
+    long = stand_in.stand_in_pairs(tokenizer, long_rows(tokenizer, count, profile))
+    long = [pair | {"aspect": ASPECTS[0]} for pair in long]  # evaluated together
+    usual = stand_in.stand_in_pairs(tokenizer, usual_rows(tokenizer, steps * profile.dpo_batch, profile))
+    tokens = sum(
+        _tokens(tokenizer, [{"question": pair["question"], "answer": pair[side]} for pair in usual], profile)
+        for side in SIDES
+    )
+    found = {}
+    largest = partial(train_pairs, model, tokenizer, long, replace(profile, dpo_batch=micro), folder / "long")
+
+    def timed() -> float:
+        found.update(train_pairs(model, tokenizer, usual, profile, folder / "usual"))
+        return found["training"]
+
+    stage = _measured("DPO", model, profile, largest, timed, tokens, by_layer)
+    reference = Stage("reference", tokens, found["reference"], stage.held, stage.peak, 0)
+    return reference, replace(stage, first_loss=found["first loss"])
+
+
+def train_pairs(model: Any, tokenizer: Any, pairs: list[dict], profile: Profile, folder: Path) -> dict[str, float]:
+    """Train an epoch on pairs: seconds of the reference's pass and of the steps, and the loss before the first step."""
+    trainer = dpo_trainer(model, tokenizer, pairs, profile, 0, folder)
+    examples, _ = dpo_examples(tokenizer, pairs, profile.max_length)
+    # once more, by itself and for the clock
+    once_more = partial(add_reference, trainer, examples, trainer.model, folder / "timed", profile.score_tokens)
+    reference, first = seconds_of(once_more), step_zero(trainer)
+    trainer.add_callback(clock := StepClock())
+    run_trainer(trainer, "DPO")
+    if "ref" in model.peft_config:
+        model.delete_adapter("ref")  # TRL's own copy of the start, in the way of the next trainer
+    return {"reference": reference, "training": clock.seconds, "first loss": first[0]["loss"]}
+
+
+def _tokens(tokenizer: Any, rows: list[dict], profile: Profile) -> int:
+    return sum(len(example["input_ids"]) for example in sft_examples(tokenizer, rows, profile.max_length)[0])
+
+
+def _measured(
+    name: str,
+    model: Any,
+    profile: Profile,
+    largest: Callable[[], Any],
+    timed: Callable[[], float],
+    tokens: int,
+    by_layer: bool = False,
+) -> Stage:
+    memory, per_layer = _memory(name, model, largest), 0
+    if by_layer:
+        config = model.config
+        config.num_hidden_layers -= 1  # the model runs through as many as its configuration says
+        per_layer = memory.kept - _memory(name, model, largest).kept
+        config.num_hidden_layers += 1
+    seconds = _fitting(name, timed)
+    peak = max(memory.peak, torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else memory.peak
+    return Stage(name, tokens, seconds, tensor_bytes(model), peak, tokens_at_once(profile, name), per_layer)
+
+
+def _memory(name: str, model: Any, work: Callable[[], Any]) -> Memory:
+    with Memory(model) as memory:
+        _fitting(name, work)
+    return memory
+
+
+def _fitting(name: str, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except torch.OutOfMemoryError:
+        raise TooLarge(name) from None
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    """Seconds that some work takes, to the end of what it leaves a GPU to do."""
+    synchronise()
+    began = time.perf_counter()
+    work()
+    synchronise()
+    return time.perf_counter() - began

@@ -1,0 +1,137 @@
+"""What the doctor says of GPUs and of bases on the hub; both are stood in for. Endpoints: test_prospect.py."""
+
+from collections import namedtuple
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+import torch
+
+from knowtuning.doctor import GB, check_extras, check_gpu, check_machine, check_model, cure
+from knowtuning.profiles import get_profile
+from knowtuning.training.forecast import largest_need
+from knowtuning.training.shapes import config_of
+
+PAPER = get_profile("paper-7b")
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """A machine with as many cards, of that much free memory in GB, and of that compute capability."""
+
+    def put(count, free=80, capability=(9, 0)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number=0: (free * GB, 80 * GB))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number=0: capability)
+        card = namedtuple("Card", "name")("NVIDIA A100")
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
+
+    return put
+
+
+def test_a_gpu_is_judged_by_what_the_shape_needs(gpus):
+    gpus(1)
+    assert check_gpu(PAPER).state == "ok"
+    gpus(1, free=20)
+    found = check_gpu(PAPER)
+    assert found.state == "fail" and "20.0 of 80.0 GB free" in found.what and "smaller eval_batch" in found.what
+    assert check_gpu(get_profile("paper-7b-qlora")).state == "ok"
+
+
+def test_a_profile_for_gpus_fails_without_one_and_the_lab_does_not(gpus):
+    gpus(0)
+    states = {found.subject: found for found in check_machine(PAPER)}
+    stage, needed = largest_need(PAPER, config_of(PAPER.base))
+    assert states["GPU"].state == "fail"
+    assert f"needs one with about {needed / GB:.0f} GB, most of all for {stage}" in states["GPU"].what
+    assert {found.subject: found.state for found in check_machine(get_profile("lab"))}["GPU"] == "ok"
+
+
+def test_processes_need_a_card_each(gpus):
+    gpus(1)
+    found = check_gpu(get_profile("paper-13b-qlora"))
+    assert found.state == "fail" and "1 here" in found.what and "on each of 2" in found.what
+    gpus(2)
+    assert check_gpu(get_profile("paper-13b-qlora")).state == "ok"
+
+
+def test_a_small_base_needs_no_gpu_and_an_old_card_is_slow(gpus, untrained_base):
+    gpus(0)
+    assert check_gpu(replace(PAPER, base=str(untrained_base))).state == "warn"
+    gpus(1, capability=(7, 5))
+    assert check_gpu(PAPER).state == "warn" and "no bfloat16" in check_gpu(PAPER).what
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "said"),
+    [
+        ("SFT", {}, "sft_micro_batch"),
+        ("SFT", {"sft_micro_batch": 1, "checkpointing": False}, "checkpointing"),
+        ("DPO", {"dpo_micro_batch": 1}, "NF4"),
+        ("DPO", {"dpo_micro_batch": 1, "quantisation": "nf4"}, "larger card"),
+        ("perplexity", {}, "score_tokens"),
+        ("generation", {}, "eval_batch"),
+        ("load", {}, "NF4"),
+    ],
+)
+def test_the_cure_is_the_cheapest_that_is_left(stage, changes, said):
+    assert said in cure(replace(PAPER, **changes), stage)
+
+
+def test_packages_that_only_some_profiles_want(monkeypatch):
+    monkeypatch.setattr("knowtuning.doctor.find_spec", lambda name: None)
+    assert not list(check_extras(PAPER))
+    assert [found.state for found in check_extras(replace(PAPER, liger=True, engine="vllm"))] == ["fail", "fail"]
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub that answers every question for access alike: `answer` holds status and error code."""
+    answer = {"status": 200, "code": ""}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(answer["status"])
+            self.send_header("X-Error-Code", answer["code"])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield answer
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "state", "said"),
+    [
+        (200, "", "ok", "at the first use"),
+        (403, "GatedRepo", "fail", "accept its licence"),
+        (401, "RepoNotFound", "fail", "correct `base`"),
+        (418, "", "warn", "cannot be asked"),
+    ],
+)
+def test_the_hub_says_whether_it_would_give_the_base(hub, status, code, state, said):
+    hub |= {"status": status, "code": code}
+    [found] = check_model(PAPER)
+    assert found.state == state and said in found.what and PAPER.base in found.what
+
+
+def test_a_hub_out_of_reach_is_a_warning(monkeypatch, hub):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    [found] = check_model(PAPER)
+    assert found.state == "warn" and "cannot be asked now" in found.what
+
+
+def test_a_base_in_a_folder_is_not_asked_for(hub, untrained_base):
+    hub["status"] = 500
+    [found] = check_model(replace(PAPER, base=str(untrained_base)))
+    assert found.state == "ok" and "folder" in found.what
