@@ -9,7 +9,7 @@ from typing import Any
 
 from knowtuning.progress import progress
 from knowtuning.training.likelihood import completion_nll
-from knowtuning.training.prompts import encode
+from knowtuning.training.prompts import encode_prompt
 
 SCOPES = ("answer", "dataset")
 SELECTIONS = ("hardest", "easiest", "random")
@@ -36,7 +36,7 @@ def fact_nll(
     """
     if not items:
         return []
-    asked = {question: encode(tokenizer, question, "")[0] for question, _ in items}
+    asked = {question: encode_prompt(tokenizer, question) for question in dict(items)}
     prompts = [asked[question] for question, _ in items]
     # one call: a tokenizer asked fact by fact takes as long as the model
     facts = tokenizer([fact for _, fact in items], add_special_tokens=False)["input_ids"]

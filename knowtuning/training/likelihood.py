@@ -13,7 +13,7 @@ from peft import PeftModel
 from knowtuning.training.batches import batches
 from knowtuning.training.folding import folded
 
-ROOM = 128  # tokens of a row of short texts: attention grows with the square of a row
+ROOM = 192  # tokens of a row of short texts: attention grows with the square of a row
 LOGITS = 2**22  # logits at a time, 16 MB of float32
 
 Ids = list[int]

@@ -59,7 +59,7 @@ def encode(tokenizer: Any, question: str, answer: str, end: bool = False) -> tup
         end: append the end token to the answer, as training does.
     """
     completion = _ids(tokenizer, answer)
-    return _prompt(tokenizer, question), completion + [tokenizer.eos_token_id] if end else completion
+    return encode_prompt(tokenizer, question), completion + [tokenizer.eos_token_id] if end else completion
 
 
 def fit(prompt: list[int], completion: list[int], max_length: int, cut: str = "answer") -> tuple[list, list, bool]:
@@ -89,7 +89,8 @@ def encode_within(tokenizer: Any, question: str, answer: str, max_length: int) -
     return fit(prompt, completion, max_length, _form(tokenizer).cut)
 
 
-def _prompt(tokenizer: Any, question: str) -> list[int]:
+def encode_prompt(tokenizer: Any, question: str) -> list[int]:
+    """The prompt ids of `encode`, for a caller who has no answer."""
     form = _form(tokenizer)
     if question and form is PROMPTS["chat"]:
         turn = [{"role": "user", "content": question}]
