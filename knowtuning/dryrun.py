@@ -65,12 +65,12 @@ def _try_out(
 ) -> tuple[list[Stage], list[Finding]]:
     """Walk, print each stage as it is done, and judge what came out."""
     whole = tried.num_hidden_layers == config.num_hidden_layers
-    one, by_layer = alone(profile), not whole and tried.num_hidden_layers > 1
+    one = alone(profile)
     if not whole and not torch.cuda.is_available():
         one, steps = reduced(one), 1
     stages: list[Stage] = []
     try:
-        for stage in walk(tried, one, steps, by_layer):
+        for stage in walk(tried, one, steps, whole):
             stages.append(stage)
             _print_stage(stage, tried)
     except TooLarge as error:

@@ -95,7 +95,7 @@ def tokens_at_once(profile: Profile, stage: str) -> int:
     return of_stage.get(stage, profile.score_tokens)
 
 
-def walk(config: PretrainedConfig, profile: Profile, steps: int, by_layer: bool = False) -> Iterator[Stage]:
+def walk(config: PretrainedConfig, profile: Profile, steps: int, whole: bool = True) -> Iterator[Stage]:
     """Go the way of notebooks 02 to 09 with a random base of this shape, and yield each stage as it is done.
 
     Every stage first makes its largest passes, for the memory, and then the timed ones, on text of usual lengths.
@@ -103,7 +103,8 @@ def walk(config: PretrainedConfig, profile: Profile, steps: int, by_layer: bool 
     Args:
         profile: one process's (`alone`).
         steps: optimiser steps that are timed in SFT and DPO each.
-        by_layer: see also what a layer keeps in training, by a pass without the last one.
+        whole: whether these are all layers. Of some, it is looked at what each keeps in training, by a pass without the
+            last one, and the largest evaluations are left out.
 
     Raises:
         TooLarge: a GPU's memory did not suffice.
@@ -117,13 +118,13 @@ def walk(config: PretrainedConfig, profile: Profile, steps: int, by_layer: bool 
         base = _fitting("load", partial(random_base, config, profile.quantisation, profile.dtype, hollow))
         model = new_adapter(base, profile, seed=0)
         yield _loaded(model, time.perf_counter() - began)
-        yield _sft(model, tokenizer, profile, steps, by_layer)
+        yield _sft(model, tokenizer, profile, steps, whole)
         save_adapter(model, adapter, CARD)
         model = load_adapter(bare(model), adapter).eval()
         yield _perplexity(model, tokenizer, profile)
         yield _generation(model, tokenizer, profile)
         model = load_adapter(bare(model), adapter, trainable=True)
-        yield from _dpo(model, tokenizer, profile, steps, by_layer, Path(scratch))
+        yield from _dpo(model, tokenizer, profile, steps, whole, Path(scratch))
         save_adapter(model, Path(scratch) / "knowtuning", CARD)
 
 
@@ -152,13 +153,13 @@ def _loaded(model: Any, seconds: float) -> Stage:
     return Stage("load", 0, seconds, held, peak, 0)
 
 
-def _sft(model: Any, tokenizer: Any, profile: Profile, steps: int, by_layer: bool) -> Stage:
+def _sft(model: Any, tokenizer: Any, profile: Profile, steps: int, whole: bool) -> Stage:
     micro = profile.sft_micro_batch
-    held = 0 if by_layer else profile.eval_batch  # with the largest evaluation too
+    held = profile.eval_batch if whole else 0
     long, usual = long_rows(tokenizer, micro + held, profile), usual_rows(tokenizer, steps * profile.sft_batch, profile)
     largest = partial(train_rows, model, tokenizer, long, replace(profile, val_size=held), micro)
     timed = partial(train_rows, model, tokenizer, usual, profile, profile.sft_batch)
-    return _measured("SFT", model, profile, largest, timed, _tokens(tokenizer, usual, profile), by_layer)
+    return _measured("SFT", model, profile, largest, timed, _tokens(tokenizer, usual, profile), not whole)
 
 
 def train_rows(model: Any, tokenizer: Any, rows: list[dict], profile: Profile, batch: int) -> float:
@@ -189,10 +190,10 @@ def _generation(model: Any, tokenizer: Any, profile: Profile) -> Stage:
     return _measured("generation", model, profile, whole, partial(seconds_of, short), fewer * len(questions))
 
 
-def _dpo(model: Any, tokenizer: Any, profile: Profile, steps: int, by_layer: bool, folder: Path) -> tuple[Stage, Stage]:
+def _dpo(model: Any, tokenizer: Any, profile: Profile, steps: int, whole: bool, folder: Path) -> tuple[Stage, Stage]:
     """The reference's pass over the pairs, and the training; one peak for both."""
     micro = profile.dpo_micro_batch
-    count = micro if by_layer else max(micro, WATCHED)
+    count = max(micro, WATCHED) if whole else micro
     long = stand_in.stand_in_pairs(tokenizer, long_rows(tokenizer, count, profile))
     long = [pair | {"aspect": ASPECTS[0]} for pair in long]  # evaluated together
     usual = stand_in.stand_in_pairs(tokenizer, usual_rows(tokenizer, steps * profile.dpo_batch, profile))
@@ -207,7 +208,7 @@ def _dpo(model: Any, tokenizer: Any, profile: Profile, steps: int, by_layer: boo
         found.update(train_pairs(model, tokenizer, usual, profile, folder / "usual"))
         return found["training"]
 
-    stage = _measured("DPO", model, profile, largest, timed, tokens, by_layer)
+    stage = _measured("DPO", model, profile, largest, timed, tokens, not whole)
     reference = Stage("reference", tokens, found["reference"], stage.held, stage.peak, 0)
     return reference, replace(stage, first_loss=found["first loss"])
 
@@ -240,8 +241,8 @@ def _measured(
     by_layer: bool = False,
 ) -> Stage:
     memory, per_layer = _memory(name, model, largest), 0
-    if by_layer:
-        config = model.config
+    config = model.config
+    if by_layer and config.num_hidden_layers > 1:
         config.num_hidden_layers -= 1  # the model runs through as many as its configuration says
         per_layer = memory.kept - _memory(name, model, largest).kept
         config.num_hidden_layers += 1
