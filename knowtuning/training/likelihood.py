@@ -31,9 +31,10 @@ def completion_nll(
     """Negative log-likelihood in nats, summed over its tokens, of each completion after its prompt.
 
     Several texts lie in one row as a tree: what they begin with in common, such as the prompt, is there once, and every
-    token sees the beginning of its own text and nothing else, at the position that it has there. A model whose
-    attention knows no such mask gets a row per text. Logits are computed where they predict a token that counts, and
-    log-probabilities in float32, a few rows of the vocabulary at a time.
+    token sees the beginning of its own text and nothing else, at the position that it has there. The last token of a
+    text is predicted and predicts nothing: it is left out. A model whose attention knows no such mask gets a row per
+    text. Logits are computed where they predict a token that counts, and log-probabilities in float32, a few rows of
+    the vocabulary at a time.
 
     Args:
         model: causal language model in eval mode, with or without an adapter.
@@ -43,14 +44,14 @@ def completion_nll(
         max_tokens: rows times longest row of a forward pass; a text that is longer is a pass of its own.
         tick: called after each pass with the number of completions done.
     """
-    texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+    texts = [prompt + completion[:-1] for prompt, completion in zip(prompts, completions, strict=True)]
     stack, head = _split(model, texts[0])
     in_trees = _obeys_masks(stack, max(map(len, texts)))
     rows, lengths = _rows(texts, max_tokens, in_trees)
     nll, done = torch.zeros(len(texts)), 0
     with folded(model):
         for batch in batches(lengths, max_tokens):
-            layout = _layout([rows[number] for number in batch], texts, [len(prompt) for prompt in prompts], pad)
+            layout = _layout([rows[number] for number in batch], texts, completions, pad)
             nll.index_add_(0, layout.text, _token_nll(stack, head, layout, in_trees).cpu())
             done += sum(len(rows[number]) for number in batch)
             tick(done)
@@ -156,18 +157,18 @@ class _Layout:
     text: torch.Tensor
 
 
-def _layout(rows: list[list[int]], texts: Sequence[Ids], prompts: Sequence[int], pad: int) -> _Layout:
-    """The rows of a forward pass; `prompts` are lengths."""
+def _layout(rows: list[list[int]], texts: Sequence[Ids], completions: Sequence[Ids], pad: int) -> _Layout:
+    """The rows of a forward pass."""
     trees = [_tree([texts[place] for place in row]) for row in rows]
     width = max(len(ids) for ids, *_ in trees)
     filled = [(ids + [pad] * (n := width - len(ids)), at + [0] * n, ends + [width] * n) for ids, at, ends, _ in trees]
     target, before, of = [], [], []
     for number, (row, (*_, paths)) in enumerate(zip(rows, trees, strict=True)):
         for place, path in zip(row, paths, strict=True):
-            start = prompts[place]
-            target += texts[place][start:]
-            before += [number * width + node for node in path[start - 1 : -1]]
-            of += [place] * (len(path) - start)
+            size = len(completions[place])
+            target += completions[place]
+            before += [number * width + node for node in path[len(path) - size :]]
+            of += [place] * size
     return _Layout(*map(torch.tensor, (*zip(*filled, strict=True), target, before, of)))
 
 
