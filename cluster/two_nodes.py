@@ -69,7 +69,7 @@ def prepare() -> None:
         return
     if not shutil.which("apt-get"):
         raise DataError(f"{', '.join(missing)} are missing, and so is apt-get: install Slurm and munge first.")
-    print(f"Installing {', '.join(PACKAGES)} with apt-get (some 40 MB; they stay installed)", flush=True)
+    print(f"Installing {', '.join(PACKAGES)} with apt-get (15 MB; they stay installed)", flush=True)
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         done = subprocess.run(["apt-get", "-qq", *command], env=quiet, capture_output=True, text=True)
@@ -92,13 +92,17 @@ class TwoNodes:
 
     def __enter__(self) -> TwoNodes:
         prepare()
+        if CONFIGURATION.exists() and self.states() is not None:
+            raise DataError("another run of this is under way: wait for its end.")
         host = socket.gethostname().split(".")[0]
         try:
             self._write(host)
             self._start("munged", *self._munge(), up=lambda: (self.folder / "munge.socket").exists())
             self._start("slurmctld", "slurmctld", "-D", up=lambda: self.states() is not None)
             for node in NODES:
-                self._start(node, "slurmd", "-D", "-N", node, up=lambda node=node: self.states()[node] == "idle")
+                self._start(
+                    node, "slurmd", "-D", "-N", node, up=lambda node=node: (self.states() or {}).get(node) == "idle"
+                )
         except BaseException:
             self.__exit__()
             raise
