@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 SCRIPTS = {
     "training": ["training/run.py"],
+    "techniques": ["training/techniques.py"],
     "perplexity": ["perplexity.py"],
     "generation": ["generation.py"],
     "startup": ["startup.py"],
@@ -66,7 +67,35 @@ def _training(result: dict) -> list[dict]:
 def _row(what: str, against: str, ours: float, theirs: float, ratio: dict, target: float | None) -> dict:
     row = {"what": what, "against": against, "ours": ours, "theirs": theirs}
     row |= {"ratio": ratio["median"], "from": ratio["min"], "to": ratio["max"]}
-    return row | {"target": "" if target is None else f"at least {target}"}
+    return row | {"target": f"at least {target}" if target else ""}
+
+
+def _techniques(result: dict) -> list[dict]:
+    rows = []
+    for stage, ways in result["off"].items():
+        ours = ways.pop("nothing")["seconds"]["median"]
+        for off, row in ways.items():
+            theirs = row["seconds"]["median"]
+            rows.append(_row(f"{stage.upper()}, s", f"without: {off}", ours, theirs, row["times_ours"], None))
+    return rows
+
+
+def _perplexity(result: dict) -> list[dict]:
+    ours = result["facts_per_second"]["ours"]["median"]
+    names = {"loop": "evaluate's loop", "loop, each batch to its own longest": "the same, less padding"}
+    return [
+        _row("perplexity, facts/s", name, ours, result["facts_per_second"][way]["median"], ratio, way == "loop" and 4)
+        for way, name in names.items()
+        for ratio in [result["times_as_fast_as"][way]]
+    ]
+
+
+def _generation(result: dict) -> list[dict]:
+    rows = []
+    for decoding in ("greedy", "sampled"):
+        ours, theirs = (result[decoding][way]["median"] for way in ("ours", "one by one"))
+        rows.append(_row(f"answers/s, {decoding}", "one by one", ours, theirs, result[decoding]["times_as_fast"], 2))
+    return rows
 
 
 def _startup(result: dict) -> list[dict]:
@@ -100,7 +129,14 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-READERS = {"training": _training, "startup": _startup, "teacher": _teacher}
+READERS = {
+    "training": _training,
+    "techniques": _techniques,
+    "perplexity": _perplexity,
+    "generation": _generation,
+    "startup": _startup,
+    "teacher": _teacher,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
