@@ -65,8 +65,8 @@ class Profile:
     parallel: str = "ddp"
     checkpointing: bool = False
     liger: bool = False
-    # scoring and evaluation; `score_tokens` bounds one scoring pass, padding included
-    score_tokens: int = 8192
+    # scoring and evaluation; `score_tokens` bounds one scoring pass with its padding: small on CPUs
+    score_tokens: int = 1024
     engine: str = "transformers"
     max_new_tokens: int = 160
     eval_batch: int = 64
