@@ -131,11 +131,11 @@ def count_lines(path: Path) -> int:
     return lines + (last != b"\n")
 
 
-def sha256(path: Path) -> str:
-    """Hash of a file, or of a folder's files in the order of their names."""
+def sha256(path: Path, deep: bool = True) -> str:
+    """Hash of a file, or of a folder's files in the order of their names; `deep`: with those of its folders."""
     path = Path(path)
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    for file in sorted(path.glob("**/*" if deep else "*")) if path.is_dir() else [path]:
         if file.is_file():
             if path.is_dir():
                 digest.update(str(file.relative_to(path)).encode())
@@ -270,8 +270,9 @@ class Run:
             "step": self.step,
             "parameters": self.parameters,
             "numbers": numbers,
-            "reads": {name: sha256(path) for name, path in self._read.items()},
-            "writes": {name: sha256(path) for name, path in self._wrote.items()},
+            # of a model its own files: beside them lie the notebook that made it, and its times
+            "reads": {name: sha256(path, deep=False) for name, path in self._read.items()},
+            "writes": {name: sha256(path, deep=False) for name, path in self._wrote.items()},
             "seconds": round(time.time() - self._start, 1),
             "peak_memory_mb": round(peak_memory_mb()),
             "versions": versions(),

@@ -57,6 +57,16 @@ def test_a_slice_is_read_without_the_lines_before_it(tmp_path):
     assert count_lines(path) == 5
 
 
+def test_the_hash_of_a_model_is_of_its_own_files_and_not_of_the_notebook_beside_them(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "model.safetensors").write_text("weights")
+    whole, own = sha256(tmp_path), sha256(tmp_path, deep=False)
+    (tmp_path / "notebooks" / "00.ipynb").write_text("12 seconds")
+    assert sha256(tmp_path, deep=False) == own and sha256(tmp_path) != whole
+    (tmp_path / "model.safetensors").write_text("others")
+    assert sha256(tmp_path, deep=False) != own
+
+
 def test_the_hash_of_a_file_longer_than_a_piece_is_that_of_the_whole(tmp_path):
     content = bytes(range(256)) * 10_000
     (tmp_path / "long").write_bytes(content)
