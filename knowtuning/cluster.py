@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +19,17 @@ SET_BY_THE_WALK = ("KNOWTUNING_PAY", "KNOWTUNING_SHARD_PAY", "PYTHONHASHSEED")
 
 @dataclass(frozen=True)
 class Place:
-    """Snakemake's options for a place, and what they need in its environment."""
+    """Snakemake's options for a place, their environment, and how the names of the walk's jobs on Slurm begin."""
 
     options: list[str]
     environment: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+
+    def cancel(self) -> None:
+        """Cancel what is in Slurm's queue after Snakemake's end: it forgets a job whose state it is asking for then."""
+        with suppress(DataError):
+            if self.name and (left := queued(self.name)):
+                subprocess.run(["scancel", *left])
 
 
 def here(cores: int) -> Place:
@@ -45,9 +53,11 @@ def on_cluster(executor: str, jobs: int, profile: str, workflow_profile: str = "
     if executor == "slurm":
         if not which("sbatch"):
             raise DataError("sbatch is not on this machine: start the walk on a login node of the cluster.")
-        if left := queued(f"knowtuning_{profile}_"):
-            raise DataError(f"an earlier walk left jobs: wait for their end, or scancel {' '.join(left)} first.")
-        return Place([*options, "slurm", "--slurm-jobname-prefix", f"knowtuning_{profile}"])
+        name = f"knowtuning_{profile}"
+        if left := queued(f"{name}_"):
+            jobs = f"jobs of a walk over profile {profile} are in the queue"
+            raise DataError(f"{jobs}: wait for their end, or scancel {' '.join(left)} first.")
+        return Place([*options, "slurm", "--slurm-jobname-prefix", name], name=f"{name}_")
     names = [*(name for name in HANDED if name in os.environ), *SET_BY_THE_WALK]
     plugin = os.pathsep.join(filter(None, [str(ROOT / "cluster" / "kubernetes"), os.environ.get("PYTHONPATH")]))
     return Place([*options, "kubernetes-volume", "--envvars", *names], {"PYTHONPATH": plugin})

@@ -99,11 +99,11 @@ def _snakemake(
         try:
             _follow(child, log, folder)
         except KeyboardInterrupt as reason:
-            _end(child, told=not reason.args)
+            _end(child, place, told=not reason.args)
             print("\nStopped. The same command goes on from here; no teacher call is repeated.")
             return 130
         except BaseException:
-            _end(child)
+            _end(child, place)
             raise
     if child.returncode:
         for line in _failures(Path(log.name)):
@@ -125,7 +125,7 @@ def _terminated(number: int, frame: object) -> None:
     raise KeyboardInterrupt("terminated")
 
 
-def _end(child: subprocess.Popen, told: bool = False) -> None:
+def _end(child: subprocess.Popen, place: Place, told: bool = False) -> None:
     """End Snakemake and the notebooks under it, and wait: paid calls under way are still recorded.
 
     Ctrl-C in a terminal has `told` them all already; anything else would leave them behind, and with them the lock.
@@ -148,6 +148,7 @@ def _end(child: subprocess.Popen, told: bool = False) -> None:
             with suppress(ProcessLookupError, psutil.NoSuchProcess):
                 process.kill()
         child.wait()
+    place.cancel()
 
 
 class Plan:

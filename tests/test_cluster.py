@@ -68,6 +68,18 @@ def test_jobs_that_a_dead_walk_left_behind_are_named_and_refused(slurm):
         cluster.on_cluster("slurm", 4, "smoke")
 
 
+def test_what_snakemake_forgot_to_cancel_is_cancelled(slurm, tmp_path):
+    place = cluster.on_cluster("slurm", 4, "smoke")
+    (tmp_path / "scancel").write_text(f"#!/bin/sh\necho $@ > {tmp_path / 'cancelled'}\n")
+    (tmp_path / "scancel").chmod(0o755)
+    place.cancel()
+    assert not (tmp_path / "cancelled").exists(), "nothing is queued"
+    slurm.write_text("11 knowtuning_smoke_0c4a\n13 other\n")
+    place.cancel()
+    assert (tmp_path / "cancelled").read_text() == "11\n"
+    cluster.here(2).cancel()
+
+
 def test_a_slurm_that_does_not_answer_is_said_to(slurm, tmp_path):
     (tmp_path / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
     with pytest.raises(DataError, match="Slurm does not answer: Unable to contact"):
