@@ -31,7 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round; writes nothing")
     chosen = parser.parse_args()
-    measured = measure(1 if chosen.quick else 5)
+    measured = measure(1 if chosen.quick else 3)
     for name, row in measured["seconds"].items():
         print(f"{name:<26} {row['median']:6.2f} s   ({row['min']:.2f} to {row['max']:.2f})")
     if not chosen.quick:

@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
+from knowtuning.artifacts import read_json, write_json
 from knowtuning.profiles import Profile
 from knowtuning.training.prompts import use_form
 
@@ -100,9 +101,10 @@ def save_adapter(model: PeftModel, path: Path, about: str) -> Path:
     base = _public_name(model.peft_config["default"].base_model_name_or_path)
     card = f"---\nlibrary_name: peft\nbase_model: {base}\n---\n\n# {path.name}\n\n{about}\n"
     (path / "README.md").write_text(card, encoding="utf-8")
-    config = path / "adapter_config.json"
-    text = config.read_text(encoding="utf-8")
-    config.write_text(text.replace(str(model.peft_config["default"].base_model_name_or_path), base), encoding="utf-8")
+    # PEFT keeps the names of the matrices as a set, whose order changes from process to process
+    config = read_json(path / "adapter_config.json")
+    config |= {"base_model_name_or_path": base, "target_modules": sorted(config["target_modules"])}
+    write_json(path / "adapter_config.json", config)
     return path
 
 
