@@ -1,4 +1,4 @@
-"""SFT and DPO beside LLaMA-Factory 0.9.5 and plain TRL: same base, files, batches and steps. `make training-bench`
+"""SFT and DPO beside LLaMA-Factory 0.9.5 and plain TRL: same base, files, batches and steps. Part of `make bench`
 
 Each training is a process of its own, in turn: ours, TRL with its defaults, LLaMA-Factory. All train on the same tokens
 (with the tail that LLaMA-Factory's template puts after each answer), in float32, without evaluation, on all cores; the
@@ -37,6 +37,7 @@ from knowtuning.training import dpo, models, sft  # noqa: E402
 
 VENV = ROOT / ".venv-llamafactory"
 WAYS = ("ours", "trl", "llamafactory")
+LIMIT = 0.02  # nats between the losses: three orders of the examples, and three sums of floats
 FILES = {"sft": "ka.json", "dpo": "kc.json"}
 
 
@@ -48,7 +49,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one run of 64 rows; writes nothing")
     chosen = parser.parse_args()
     if not (VENV / "installed").exists():
-        print("training: LLaMA-Factory is not installed: run `make training-bench`.", file=sys.stderr)
+        print("training: LLaMA-Factory is not installed: run `make bench`.", file=sys.stderr)
         return 2
     try:
         run = Run("training", profile=chosen.profile, seed=0)
@@ -91,11 +92,8 @@ def measure(run: Run, runs: int, rows: int) -> dict[str, Any]:
                 shutil.copytree(folder / "sft-ours", start)
             adapters = {way: _adapter(folder / f"{stage}-{way}") for way in WAYS}
             stages[stage] = _compared(found, _losses(run, stage, adapters, start, rows))
-    limit = {"sft": 0.02, "dpo": 0.02}  # nats: three orders of the examples, and three sums of floats
     same = all(
-        abs(row["loss"] - stages[stage]["ours"]["loss"]) < limit[stage]
-        for stage in stages
-        for row in stages[stage].values()
+        abs(row["loss"] - stages[stage]["ours"]["loss"]) < LIMIT for stage in stages for row in stages[stage].values()
     )
     return {
         "profile": run.profile.name,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,7 @@ def main() -> None:
 def trained(trainer: Any, before: float, ours: bool, folder: Path) -> dict[str, Any]:
     """Train and save; `before` are seconds that belong to the training and came before it."""
     trainer.remove_callback(PrinterCallback)
-    if ours:
-        with packed(trainer.model):
-            seconds = trainer.train().metrics["train_runtime"]
-    else:
+    with packed(trainer.model) if ours else nullcontext():
         seconds = trainer.train().metrics["train_runtime"]
     models.save_adapter(trainer.model, folder, "A benchmark.")
     samples = len(trainer.train_dataset) * trainer.args.num_train_epochs
