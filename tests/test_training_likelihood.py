@@ -7,7 +7,7 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 
-from knowtuning.training import likelihood
+from knowtuning.training import likelihood, scored
 from knowtuning.training.batches import batches
 from knowtuning.training.folding import folded
 from knowtuning.training.likelihood import completion_nll
@@ -92,7 +92,7 @@ def assert_same(found, expected):
 def test_every_architecture_says_what_it_says_of_each_text_alone(name, texts):
     config, attention, apart, in_trees = MODELS[name]
     model = build(config, attention)
-    stack, _ = likelihood._split(model, texts[0][0])
+    stack, _ = likelihood._split(model)
     assert (stack is not model) == apart
     assert likelihood._obeys_masks(stack, 45) == in_trees
     for max_tokens in (1, 100, 5000):
@@ -113,11 +113,14 @@ def test_a_text_next_to_others_is_what_it_is_alone(texts):
 def watched(monkeypatch):
     """A Llama, and what its layers and its head were given: token ids, and rows of logits."""
     model, ids, rows = build(MODELS["Llama"][0]), [], []
-    model.base_model.register_forward_pre_hook(
-        lambda module, args, options: ids.append(options["input_ids"]) if options else None, with_kwargs=True
-    )
+
+    def watch(module, args, options):
+        if options["input_ids"].tolist() != scored.PROBE:
+            ids.append(options["input_ids"])
+
+    model.base_model.register_forward_pre_hook(watch, with_kwargs=True)
     model.lm_head.register_forward_pre_hook(lambda module, args: rows.append(args[0].shape[:-1].numel()))
-    monkeypatch.setattr(likelihood, "_split", lambda model, text: (model.base_model, model.lm_head))
+    monkeypatch.setattr(likelihood, "_split", lambda model: (model.base_model, model.lm_head))
     return model, ids, rows
 
 

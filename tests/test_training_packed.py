@@ -1,12 +1,17 @@
 """Leaving padding out changes what is computed, and nothing of what comes out."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from knowtuning.training import head
+from knowtuning.training.lora import one_product
 from knowtuning.training.models import load_base, new_adapter
 from knowtuning.training.packed import IGNORE, pack, packed
+from knowtuning.training.scored import last_mlp_where_used
 
 
 def sequences(vocabulary):
@@ -113,10 +118,48 @@ def test_a_model_that_caps_its_logits_is_scored_by_its_own(monkeypatch):
 
 def test_lora_in_one_product_is_left_alone_where_it_would_not_be_exact(untrained_base):
     from knowtuning.profiles import get_profile
-    from knowtuning.training.lora import one_product
 
     for quantisation, dtype, changed in (("none", "float32", 14), ("none", "bfloat16", 0), ("nf4", "float32", 0)):
         model = new_adapter(load_base(untrained_base, quantisation, dtype), get_profile("smoke"), 0)
         with one_product(model):
             assert sum("forward" in module.__dict__ for module in model.modules()) == changed
         assert not any("forward" in module.__dict__ for module in model.modules())
+
+
+@pytest.mark.parametrize("last", ["plain", "looks at its neighbours"])
+def test_the_last_mlp_computes_scored_tokens_only_where_no_other_need_it(last):
+    model = grouped()
+    layers, seen = model.model.layers, []
+    if last == "looks at its neighbours":
+        own = layers[-1].mlp.forward
+        layers[-1].mlp.forward = lambda hidden: own(hidden + hidden.roll(1, -2))
+    before = layers[-1].mlp.__dict__.get("forward")
+    layers[-1].mlp.up_proj.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[-2]))
+    ids = torch.tensor([[5, 6, 7, 8], [9, 8, 7, 6]])
+    whole = model.model(ids).last_hidden_state.flatten(0, 1)
+    with last_mlp_where_used(model.model) as use:
+        for rows in (torch.tensor([1, 2, 7]), torch.tensor([0])):
+            use(rows)
+            found = model.model(ids).last_hidden_state.flatten(0, 1)
+            assert torch.allclose(found[rows], whole[rows], atol=1e-6)
+    assert seen[-2:] == ([3, 1] if last == "plain" else [4, 4])
+    assert layers[-1].mlp.__dict__.get("forward") is before
+    assert torch.equal(model.model(ids).last_hidden_state.flatten(0, 1), whole)
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"]])
+def test_lora_in_one_product_has_the_gradients_of_three(targets):
+    config = LoraConfig(r=3, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False)
+    model = get_peft_model(grouped(), config).train()
+    ids, found = torch.tensor([[5, 6, 7, 8]]), []
+    for ours in (False, True):
+        model.zero_grad()
+        with one_product(model) if ours else nullcontext():
+            loss = model(ids, labels=ids).loss
+            loss.backward()
+        found.append((loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}))
+    (plain, expected), (one, gradients) = found
+    assert torch.allclose(plain, one, atol=1e-6) and len(gradients) == 4 * len(targets)
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, expected[name], atol=1e-6), name
+        assert gradient.abs().max() > 0

@@ -54,7 +54,7 @@ def without(part: str) -> Iterator[None]:
             for module in (sft, dpo):
                 stack.enter_context(mock.patch.object(module, "pack", padded(packed.pack)))
         elif part == "log-probabilities of labels only":
-            stack.enter_context(mock.patch.object(head, "_is_plain", lambda model: False))
+            stack.enter_context(mock.patch.object(head, "plain_head", lambda model: None))
         elif part == "LoRA in one product":
             stack.enter_context(mock.patch.object(packed, "one_product", lambda model: contextlib.nullcontext()))
         yield

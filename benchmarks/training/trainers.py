@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from knowtuning.artifacts import Run
 from knowtuning.data.llamafactory import read_alpaca, read_ranking
 from knowtuning.profiles import Profile
 from knowtuning.training import dpo, models, sft
-from knowtuning.training.packed import packed
 
 TAIL = "\n\n"  # LLaMA-Factory's template trains on it after the end token, and so all do here
 SETTINGS = {"report_to": "none", "use_cpu": True, "bf16": False, "dataloader_pin_memory": False, "disable_tqdm": True}
@@ -59,8 +57,8 @@ def main() -> None:
 def trained(trainer: Any, before: float, ours: bool, folder: Path) -> dict[str, Any]:
     """Train and save; `before` are seconds that belong to the training and came before it."""
     trainer.remove_callback(PrinterCallback)
-    with packed(trainer.model) if ours else nullcontext():
-        seconds = trainer.train().metrics["train_runtime"]
+    done = sft.run_trainer(trainer, "training") if ours else trainer.train()
+    seconds = done.metrics["train_runtime"]
     models.save_adapter(trainer.model, folder, "A benchmark.")
     samples = len(trainer.train_dataset) * trainer.args.num_train_epochs
     return {

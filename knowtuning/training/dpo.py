@@ -18,7 +18,7 @@ from knowtuning.training.launch import train_elsewhere, wants_processes
 from knowtuning.training.packed import IGNORE, pack, packed
 from knowtuning.training.prompts import encode_within
 from knowtuning.training.reference import answer_log_probs, reference_log_probs
-from knowtuning.training.sft import outcome, run_trainer, shared_arguments
+from knowtuning.training.sft import Uncounted, outcome, run_trainer, shared_arguments
 
 REFERENCES = ("start", "base")
 SIDES = ("chosen", "rejected")
@@ -53,7 +53,7 @@ def preference_loss(
     return dpo + gamma * sft, ratios
 
 
-class PreferenceTrainer(DPOTrainer):
+class PreferenceTrainer(Uncounted, DPOTrainer):
     """TRL's DPO trainer with our batches and our loss: token ids without padding, a reference that is precomputed.
 
     Examples are those of `dpo_examples` with `ref_chosen_logps` and `ref_rejected_logps`; SFT, perplexity, DPO and

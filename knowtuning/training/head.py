@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
+
+from knowtuning.training.scored import innermost, last_mlp_where_used, plain_head
 
 IGNORE = -100
 LOGITS = 2**24  # logits at a time: 64 MB of float32
@@ -29,11 +31,10 @@ class FrozenHeadLogProbs(torch.autograd.Function):
         log_probs = torch.empty(len(targets), device=hidden.device)
         gradient = torch.empty_like(hidden) if wanted else None
         for rows in torch.arange(len(targets), device=hidden.device).split(max(1, LOGITS // len(weight))):
-            logits = (hidden[rows] @ weight.T).float()
-            total = logits.logsumexp(-1, keepdim=True)
-            log_probs[rows] = (logits.gather(-1, targets[rows, None]) - total).squeeze(-1)
+            all_log_probs = (hidden[rows] @ weight.T).float().log_softmax(-1)
+            log_probs[rows] = all_log_probs.gather(-1, targets[rows, None]).squeeze(-1)
             if wanted:
-                probabilities = logits.sub_(total).exp_().to(weight.dtype)
+                probabilities = all_log_probs.exp_().to(weight.dtype)
                 gradient[rows] = (weight[targets[rows]] - probabilities @ weight).to(gradient.dtype)
         ctx.save_for_backward(gradient)
         return log_probs
@@ -52,41 +53,32 @@ def log_prob_head(model: Any) -> Iterator[None]:
     label is -100. The forward of the innermost model is replaced, so that adapters and wrappers for several processes
     work as ever. A model that does more to its logits than its head does (caps, scales) is scored by its own.
     """
-    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
-    before = whole.__dict__.get("forward")
-    own, plain = whole.forward, _is_plain(whole)
+    whole = innermost(model)
+    before, own, head = whole.__dict__.get("forward"), whole.forward, plain_head(whole)
+    frozen = head is not None and not head.weight.requires_grad and getattr(head, "bias", None) is None
 
-    def forward(labels: torch.Tensor, **batch: Any) -> torch.Tensor:
-        targets = labels[0, 1:]
-        scored = targets != IGNORE
-        if plain:
-            hidden = whole.base_model(**batch, use_cache=False).last_hidden_state[0, :-1][scored]
-            found = FrozenHeadLogProbs.apply(hidden, _weight(whole), targets[scored])
-        else:
-            logits = own(**batch, use_cache=False).logits[0, :-1][scored].float()
-            found = logits.log_softmax(-1).gather(-1, targets[scored, None]).squeeze(-1)
-        return found.new_zeros(scored.shape).masked_scatter(scored, found)
+    with last_mlp_where_used(whole.base_model) if frozen else nullcontext() as use:
 
-    whole.forward = forward
-    try:
-        yield
-    finally:
-        del whole.forward
-        if before is not None:
-            whole.forward = before
+        def forward(labels: torch.Tensor, **batch: Any) -> torch.Tensor:
+            targets = labels[0, 1:]
+            scored = (targets != IGNORE).nonzero().squeeze(-1)
+            if frozen:
+                use(scored)
+                hidden = whole.base_model(**batch, use_cache=False).last_hidden_state[0].index_select(0, scored)
+                found = FrozenHeadLogProbs.apply(hidden, _weight(head), targets[scored])
+            else:
+                logits = own(**batch, use_cache=False).logits[0].index_select(0, scored).float()
+                found = logits.log_softmax(-1).gather(-1, targets[scored, None]).squeeze(-1)
+            return found.new_zeros(len(targets)).index_copy(0, scored, found)
 
-
-@torch.no_grad()
-def _is_plain(model: Any) -> bool:
-    """Whether the logits are the head's product with the last hidden states, and nothing else."""
-    head = model.get_output_embeddings()
-    if head is None or head.weight.requires_grad or getattr(head, "bias", None) is not None:
-        return False
-    ids = torch.tensor([[1, 2, 3]], device=model.device)
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    return torch.allclose(hidden @ head.weight.T, model(input_ids=ids, use_cache=False).logits, atol=1e-3, rtol=1e-2)
+        whole.forward = forward
+        try:
+            yield
+        finally:
+            del whole.forward
+            if before is not None:
+                whole.forward = before
 
 
-def _weight(model: Any) -> torch.Tensor:
-    weight = model.get_output_embeddings().weight
-    return weight.full_tensor() if isinstance(weight, DTensor) else weight
+def _weight(head: Any) -> torch.Tensor:
+    return head.weight.full_tensor() if isinstance(head.weight, DTensor) else head.weight

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftModel
+from torch.nn.functional import cross_entropy
 
 from knowtuning.training.batches import batches
 from knowtuning.training.folding import folded
+from knowtuning.training.scored import Use, innermost, last_mlp_where_used, plain_head
 
 ROOM = 192  # tokens of a row of short texts: attention grows with the square of a row
 LOGITS = 2**22  # logits at a time, 16 MB of float32
@@ -45,30 +46,27 @@ def completion_nll(
         tick: called after each pass with the number of completions done.
     """
     texts = [prompt + completion[:-1] for prompt, completion in zip(prompts, completions, strict=True)]
-    stack, head = _split(model, texts[0])
+    stack, head = _split(model)
     in_trees = _obeys_masks(stack, max(map(len, texts)))
     rows, lengths = _rows(texts, max_tokens, in_trees)
     nll, done = torch.zeros(len(texts)), 0
-    with folded(model):
+    with folded(model), last_mlp_where_used(stack) as use:
         for batch in batches(lengths, max_tokens):
             layout = _layout([rows[number] for number in batch], texts, completions, pad)
-            nll.index_add_(0, layout.text, _token_nll(stack, head, layout, in_trees).cpu())
+            nll.index_add_(0, layout.text, _token_nll(stack, head, layout, in_trees, use).cpu())
             done += sum(len(rows[number]) for number in batch)
             tick(done)
     return nll.tolist()
 
 
-def _split(model: Any, text: Ids) -> tuple[Any, Any]:
+def _split(model: Any) -> tuple[Any, Any]:
     """The layers of a model, and the head that makes logits of their output, if that is all that the model does.
 
     A model that does more, such as to cap or scale its logits, is taken whole: so are its logits, for every token.
     """
-    whole = model.get_base_model() if isinstance(model, PeftModel) else model
-    stack, head = whole.base_model, whole.get_output_embeddings()
-    ids = torch.tensor([text[:8]], device=model.device)
-    if stack is not whole and head is not None and torch.allclose(head(stack(ids)[0]), model(ids)[0], atol=1e-3):
-        return stack, head
-    return model, torch.nn.Identity()
+    whole = innermost(model)
+    head = plain_head(whole)
+    return (model, torch.nn.Identity()) if head is None else (whole.base_model, head)
 
 
 def _obeys_masks(stack: Any, reach: int) -> bool:
@@ -172,20 +170,20 @@ def _layout(rows: list[list[int]], texts: Sequence[Ids], completions: Sequence[I
     return _Layout(*map(torch.tensor, (*zip(*filled, strict=True), target, before, of)))
 
 
-def _token_nll(stack: Any, head: Any, layout: _Layout, in_trees: bool) -> torch.Tensor:
-    """Negative log-probability of every token that counts: log of the sum of exp(logits), less its own logit."""
+def _token_nll(stack: Any, head: Any, layout: _Layout, in_trees: bool, use: Use) -> torch.Tensor:
+    """Negative log-probability of every token that counts."""
     config = stack.config.get_text_config()
     ids, positions, ends = (tensor.to(stack.device) for tensor in (layout.ids, layout.positions, layout.ends))
     if in_trees:
         options = {"attention_mask": _mask(ends, config._attn_implementation, stack.dtype), "position_ids": positions}
     else:
         options = {"attention_mask": (torch.arange(ids.shape[1], device=ids.device) < ends[:, :1]).long()}
+    use(layout.before.unique())
     hidden = stack(input_ids=ids, use_cache=False, **options)[0].flatten(0, 1)
     hidden, target = hidden[layout.before.to(hidden.device)], layout.target.to(hidden.device)
     losses = []
     for some in torch.arange(len(target)).split(max(1, LOGITS // config.vocab_size)):
-        logits = head(hidden[some]).float()
-        losses.append(logits.logsumexp(-1) - logits.gather(-1, target[some, None]).squeeze(-1))
+        losses.append(cross_entropy(head(hidden[some]).float(), target[some], reduction="none"))
     return torch.cat(losses)
 
 

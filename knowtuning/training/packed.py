@@ -23,7 +23,8 @@ def pack(sequences: list[list[int]], labels: list[list[int]]) -> dict[str, torch
         `input_ids`, `position_ids` (from 0 in each sequence) and `labels` of shape (1, T), T the sum of the lengths; a
         sequence's first token has the label -100, as nothing before it predicts it. `cu_seq_lens_q` and `_k` hold the
         n + 1 places where sequences begin and end, `max_length_q` and `_k` the longest length: the names under which
-        transformers hands them to every attention function.
+        transformers hands them to every attention function. For ours, `token_at` (n, longest) is the place of the token
+        in each slot of a padded layout, and `slot_of` (T,) the slot of each token; padding has its row's last token.
 
     Example:
         >>> batch = pack([[5, 6, 7], [8, 9]], [[-100, 6, 7], [-100, 9]])
@@ -39,7 +40,11 @@ def pack(sequences: list[list[int]], labels: list[list[int]]) -> dict[str, torch
     }
     row["labels"][row["position_ids"] == 0] = IGNORE
     longest = int(lengths.max())
-    return row | {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+    row |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+    starts, within = ends[:-1, None].long(), torch.arange(longest)
+    row["token_at"] = starts + torch.minimum(within, lengths[:, None] - 1)
+    row["slot_of"] = (within < lengths[:, None]).flatten().nonzero().squeeze(-1)
+    return row
 
 
 def packed_attention(
@@ -50,8 +55,8 @@ def packed_attention(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    cu_seq_lens_q: torch.Tensor | None = None,
-    max_length_q: int | None = None,
+    token_at: torch.Tensor | None = None,
+    slot_of: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each sequence of a packed row, by torch's own kernel.
@@ -61,23 +66,52 @@ def packed_attention(
 
     Shapes: query (1, heads, T, d), key and value (1, kv heads, T, d); the result (1, T, heads, d).
     """
-    if cu_seq_lens_q is None:
+    if token_at is None or slot_of is None:
         raise ValueError("packed attention needs a batch of `pack`: leave `packed(model)` before anything else.")
-    lengths = cu_seq_lens_q.diff()
-    inside = torch.arange(int(max_length_q), device=query.device) < lengths[:, None].to(query.device)
-    padded = (_pad(tensor[0], inside) for tensor in (query, key, value))
+    padded = (_Padded.apply(tensor[0], token_at, slot_of) for tensor in (query, key, value))
     grouped = key.shape[1] != query.shape[1]
     attended = scaled_dot_product_attention(
         *padded, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
     )
-    return attended.transpose(1, 2)[inside][None], None
+    return _Unpadded.apply(attended, slot_of)[None], None
 
 
-def _pad(tensor: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """(heads, T, d) to (sequences, heads, longest, d), zeros at padding."""
-    padded = tensor.new_zeros(*inside.shape, tensor.shape[0], tensor.shape[2])
-    padded = padded.masked_scatter(inside[..., None, None], tensor.transpose(0, 1))
-    return padded.transpose(1, 2)
+class _Padded(torch.autograd.Function):
+    """(heads, T, d) to (n, heads, longest, d).
+
+    No query that counts sees padding, so padding gets no gradient, and the way back only picks. Left to itself,
+    autograd would add up rows that it cannot know to be zero, one by one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, token_at: torch.Tensor, slot_of: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(slot_of)
+        return tensor.transpose(0, 1)[token_at].transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return _picked(upstream, *ctx.saved_tensors).transpose(0, 1), None, None
+
+
+class _Unpadded(torch.autograd.Function):
+    """(n, heads, longest, d) to (T, heads, d)."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, slot_of: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(slot_of)
+        ctx.shape = tensor.transpose(1, 2).shape
+        return _picked(tensor, slot_of)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
+        padded = upstream.new_zeros(ctx.shape)
+        padded.flatten(0, 1).index_copy_(0, *ctx.saved_tensors, upstream)
+        return padded.transpose(1, 2), None
+
+
+def _picked(padded: torch.Tensor, slot_of: torch.Tensor) -> torch.Tensor:
+    """(n, heads, longest, d) to (T, heads, d)."""
+    return padded.transpose(1, 2).flatten(0, 1).index_select(0, slot_of)
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -13,6 +13,7 @@ import torch
 
 from knowtuning.artifacts import read_jsonl
 from knowtuning.progress import progress
+from knowtuning.training.folding import folded
 from knowtuning.training.packed import IGNORE, pack, packed
 
 SAMPLED = 4096  # values of a frozen matrix that stand for all of them in its fingerprint
@@ -69,7 +70,7 @@ def fingerprint(model: Any) -> str:
 def _computed(model: Any, missing: dict, budget: int, autocast: Any) -> Iterator[tuple[str, float]]:
     training = model.training
     model.eval()
-    with packed(model), progress("reference log-probabilities", len(missing)) as tick, autocast:
+    with folded(model), packed(model), progress("reference log-probabilities", len(missing)) as tick, autocast:
         done = 0
         for keys in _parts(missing, budget):
             prompts, answers = zip(*(missing[key] for key in keys), strict=True)
