@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def execute(notebook: str | Path, output: Path, given: dict[str, str], progress:
     `notebook` is a path or a name in notebooks/. A cell that fails raises `NotebookError`, and the executed notebook
     stays beside `output` as *.failed.ipynb.
     """
+    # a checker of addresses that no notebook holds: its grammar takes a second to build
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -96,7 +99,13 @@ def execute(notebook: str | Path, output: Path, given: dict[str, str], progress:
     start = time.time()
     try:
         papermill.execute_notebook(
-            str(path), str(partial), values, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False
+            str(path),
+            str(partial),
+            values,
+            kernel_name="python3",
+            cwd=str(NOTEBOOKS),
+            progress_bar=False,
+            extra_arguments=["--log-level=ERROR"],  # the kernel warns of its sockets, which are of this machine only
         )
     except PapermillExecutionError as error:
         os.replace(partial, failed)

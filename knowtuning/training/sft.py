@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import tempfile
 from pathlib import Path
@@ -161,14 +160,10 @@ def outcome(trainer: Any, metrics: dict[str, float]) -> dict[str, Any]:
 def run_trainer(trainer: Any, stage: str) -> Any:
     """Train with our progress and without TRL's printing; a loss that is not finite stops the run."""
     steps = math.ceil(len(trainer.get_train_dataloader()) * trainer.args.num_train_epochs)
-    gc.freeze()  # the trainer collects garbage first: a quarter of a second among all that was ever imported
-    try:
-        with packed(trainer.model), progress(stage, steps) as tick:
-            trainer.add_callback(_Report(tick))
-            trainer.remove_callback(PrinterCallback)
-            return trainer.train()
-    finally:
-        gc.unfreeze()
+    with packed(trainer.model), progress(stage, steps) as tick:
+        trainer.add_callback(_Report(tick))
+        trainer.remove_callback(PrinterCallback)
+        return trainer.train()
 
 
 class _Report(TrainerCallback):
