@@ -14,7 +14,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # What is imported is never garbage: to look for some among it takes Python a second meanwhile, a quarter of one at the
 # start of each training, and another second at the end.
-collecting = gc.isenabled()
+_collecting = gc.isenabled()
 gc.disable()
 import torch  # noqa: E402
 
@@ -24,7 +24,7 @@ if find_spec("bitsandbytes"):
         import bitsandbytes  # noqa: F401
 import peft  # noqa: E402, F401
 
-if collecting:
+if _collecting:
     gc.enable()
 gc.freeze()
 atexit.register(gc.freeze)

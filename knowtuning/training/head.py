@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -54,7 +55,7 @@ def log_prob_head(model: Any) -> Iterator[None]:
     work as ever. A model that does more to its logits than its head does (caps, scales) is scored by its own.
     """
     whole = innermost(model)
-    before, own, head = whole.__dict__.get("forward"), whole.forward, plain_head(whole)
+    own, head = whole.forward, plain_head(whole)
     frozen = head is not None and not head.weight.requires_grad and getattr(head, "bias", None) is None
 
     with last_mlp_where_used(whole.base_model) if frozen else nullcontext() as use:
@@ -71,13 +72,8 @@ def log_prob_head(model: Any) -> Iterator[None]:
                 found = logits.log_softmax(-1).gather(-1, targets[scored, None]).squeeze(-1)
             return found.new_zeros(len(targets)).index_copy(0, scored, found)
 
-        whole.forward = forward
-        try:
+        with mock.patch.object(whole, "forward", forward):
             yield
-        finally:
-            del whole.forward
-            if before is not None:
-                whole.forward = before
 
 
 def _weight(head: Any) -> torch.Tensor:

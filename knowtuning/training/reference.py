@@ -15,6 +15,7 @@ from knowtuning.artifacts import read_jsonl
 from knowtuning.progress import progress
 from knowtuning.training.folding import folded
 from knowtuning.training.packed import IGNORE, pack, packed
+from knowtuning.training.scored import evaluating
 
 SAMPLED = 4096  # values of a frozen matrix that stand for all of them in its fingerprint
 
@@ -68,9 +69,8 @@ def fingerprint(model: Any) -> str:
 
 
 def _computed(model: Any, missing: dict, budget: int, autocast: Any) -> Iterator[tuple[str, float]]:
-    training = model.training
-    model.eval()
-    with folded(model), packed(model), progress("reference log-probabilities", len(missing)) as tick, autocast:
+    told = progress("reference log-probabilities", len(missing))
+    with evaluating(model), folded(model), packed(model), autocast, told as tick:
         done = 0
         for keys in _parts(missing, budget):
             prompts, answers = zip(*(missing[key] for key in keys), strict=True)
@@ -79,7 +79,6 @@ def _computed(model: Any, missing: dict, budget: int, autocast: Any) -> Iterator
             batch = {k: v.to(model.device) if torch.is_tensor(v) else v for k, v in pack(rows, labels).items()}
             yield from zip(keys, answer_log_probs(model, batch)[0].float().tolist(), strict=True)
             tick(done := done + len(keys))
-    model.train(training)
 
 
 def _parts(missing: dict, budget: int) -> Iterator[list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from peft import PeftModel
@@ -49,7 +50,7 @@ def last_mlp_where_used(stack: Any) -> Iterator[Use]:
     if mlp is None:
         yield lambda rows: None
         return
-    before, own = mlp.__dict__.get("forward"), mlp.forward
+    own = mlp.forward
     used: list[torch.Tensor | None] = [None]
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
@@ -59,27 +60,30 @@ def last_mlp_where_used(stack: Any) -> Iterator[Use]:
         found = own(flat.index_select(0, rows)[None])[0]
         return torch.zeros_like(flat).index_copy(0, rows, found).view_as(hidden)
 
-    mlp.forward = forward
-    try:
+    with mock.patch.object(mlp, "forward", forward):
         outputs = []
         with _probing(stack) as ids:
             for used[0] in (torch.tensor([1]), None):
                 outputs.append(stack(input_ids=ids, use_cache=False)[0][0, 1])
         yield partial(used.__setitem__, 0) if _alike(*outputs) else lambda rows: None
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Switch dropout off for a while."""
+    training = model.training
+    model.eval()
+    try:
+        yield
     finally:
-        del mlp.forward
-        if before is not None:
-            mlp.forward = before
+        model.train(training)
 
 
 @contextmanager
 def _probing(model: Any) -> Iterator[torch.Tensor]:
     """Three tokens for a model that is asked something: without gradients, and without dropout."""
-    training = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         yield torch.tensor(PROBE, device=model.device)
-    model.train(training)
 
 
 def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
