@@ -9,7 +9,7 @@ from typing import Any
 
 from knowtuning.progress import progress
 from knowtuning.training.likelihood import completion_nll
-from knowtuning.training.prompts import encode_prompt
+from knowtuning.training.prompts import encode_prompts
 
 SCOPES = ("answer", "dataset")
 SELECTIONS = ("hardest", "easiest", "random")
@@ -36,9 +36,10 @@ def fact_nll(
     """
     if not items:
         return []
-    asked = {question: encode_prompt(tokenizer, question) for question in dict(items)}
+    # one call for all: a tokenizer asked text by text takes as long as the model
+    questions = list(dict(items))
+    asked = dict(zip(questions, encode_prompts(tokenizer, questions), strict=True))
     prompts = [asked[question] for question, _ in items]
-    # one call: a tokenizer asked fact by fact takes as long as the model
     facts = tokenizer([fact for _, fact in items], add_special_tokens=False)["input_ids"]
     for (_, fact), prompt, ids in zip(items, prompts, facts, strict=True):
         if not ids:

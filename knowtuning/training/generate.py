@@ -11,7 +11,7 @@ from knowtuning.profiles import Profile
 from knowtuning.progress import progress
 from knowtuning.training.batches import batches
 from knowtuning.training.models import load_adapter, load_base
-from knowtuning.training.prompts import encode_prompt
+from knowtuning.training.prompts import encode_prompts
 from knowtuning.training.vllm_engine import VllmEngine
 
 DECODINGS: dict[str, dict[str, Any]] = {
@@ -58,7 +58,7 @@ def generate(
     """
     if decoding not in DECODINGS:
         raise ValueError(f"decoding is {decoding!r}; use one of {', '.join(DECODINGS)}.")
-    prompts = [encode_prompt(tokenizer, question) for question in questions]
+    prompts = encode_prompts(tokenizer, questions)
     end, options = tokenizer.eos_token_id, DECODINGS[decoding]
     with progress(f"answers ({decoding})", len(prompts)) as tick:
         if isinstance(model, VllmEngine):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,15 +92,27 @@ def encode_within(tokenizer: Any, question: str, answer: str, max_length: int) -
 
 def encode_prompt(tokenizer: Any, question: str) -> list[int]:
     """The prompt ids of `encode`, for a caller who has no answer."""
+    return encode_prompts(tokenizer, [question])[0]
+
+
+def encode_prompts(tokenizer: Any, questions: Sequence[str]) -> list[list[int]]:
+    """The prompt ids of many questions: one call of the tokenizer takes a fraction of the time of one for each."""
     form = _form(tokenizer)
-    if question and form is PROMPTS["chat"]:
-        turn = [{"role": "user", "content": question}]
-        return tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
-    start = form.start_token or not question
-    ids = [tokenizer.bos_token_id] if start and tokenizer.bos_token_id is not None else []
-    for text in (*form.before, prompt_text(question)) if question else ():
-        ids += _ids(tokenizer, text)
-    return ids
+    if form is PROMPTS["chat"]:
+        turns = [[{"role": "user", "content": question}] for question in questions if question]
+        asked = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False) if turns else []
+        before = []
+    else:
+        texts = [prompt_text(question) for question in questions if question]
+        asked = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        before = _start(tokenizer) if form.start_token else []
+        before = before + [token for text in form.before for token in _ids(tokenizer, text)]
+    prompts = iter(asked)
+    return [before + next(prompts) if question else _start(tokenizer) for question in questions]
+
+
+def _start(tokenizer: Any) -> list[int]:
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
 
 
 def _form(tokenizer: Any) -> PromptForm:
