@@ -9,6 +9,7 @@ from knowtuning.knowledge.difficulty import fact_nll, perplexity, score_facts
 from knowtuning.profiles import get_profile
 from knowtuning.training.models import load_base, load_tokenizer, new_adapter
 from knowtuning.training.prompts import encode
+from knowtuning.training.token_log_probs import token_log_probs
 
 FACTS = [
     {"id": "a", "facts": ["Rust settles in the hinges.", "Rust comes from rain.", "Rust comes from rain and wind."]},
@@ -53,6 +54,14 @@ def test_perplexity_is_that_of_the_models_own_loss(model, tokenizer):
             loss = model(whole, labels=labels).loss.item()
         [(nll, tokens)] = fact_nll(model, tokenizer, [(question, fact)])
         assert tokens == len(ids) and nll / tokens == pytest.approx(loss, abs=1e-5)
+
+
+def test_log_probabilities_token_by_token_add_up_to_the_facts(model, tokenizer):
+    question, fact = items()[0]
+    said = token_log_probs(model, tokenizer, question, fact)
+    assert "".join(token for token, _ in said) == fact + tokenizer.eos_token
+    [(nll, tokens)] = fact_nll(model, tokenizer, [(question, fact)])
+    assert tokens == len(said) - 1 and nll == pytest.approx(-sum(value for _, value in said[:-1]), abs=1e-4)
 
 
 def test_perplexity_does_not_depend_on_budget_order_or_company(model, tokenizer):

@@ -1,0 +1,73 @@
+"""What was done to an answer, word by word."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from itertools import groupby
+
+from knowtuning.display.view import BLUE, GREEN, RED, View, rows
+
+Run = tuple[str, str]
+_STYLES = {"out": ("del", RED), "in": ("ins", GREEN), "from": ("del", BLUE), "to": ("ins", BLUE)}
+_SIGNS = {"out": "[-{}-]", "in": "{{+{}+}}", "from": "[<{}<]", "to": "{{>{}>}}"}
+
+
+def disturbances(preferred: str, rejected: Mapping[str, str]) -> View:
+    """Show what was done to the preferred answer for each aspect, word by word.
+
+    Struck through (text: `[-…-]`) is what the rejected answer leaves out, underlined (`{+…+}`) is what it puts in.
+    Words that only moved are blue: struck through where they were (`[<…<]`), underlined where they are (`{>…>}`).
+
+    >>> disturbances("It is red. It is old.", {"completeness": "It is red."})
+    preferred     It is red. It is old.
+    completeness  It is red. [-It is old.-]
+    """
+    views = {"preferred": View(escape(preferred), preferred)}
+    for aspect, text in rejected.items():
+        runs = list(word_diff(preferred, text))
+        views[aspect] = View(" ".join(_html(*run) for run in runs), " ".join(_text(*run) for run in runs))
+    return rows(views)
+
+
+def word_diff(before: str, after: str) -> Iterator[Run]:
+    """Runs of ("same" | "out" | "in" | "from" | "to", words) that lead from one text to the other.
+
+    A sentence that leaves at one place and comes at another, word for word, has moved: "from" there, "to" here.
+    """
+    old, new = re.findall(r"\S+", before), re.findall(r"\S+", after)
+    runs: list[Run] = []
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal":
+            runs.append(("same", " ".join(old[i:j])))
+            continue
+        runs += [("out", part) for part in _sentences(old[i:j])] + [("in", part) for part in _sentences(new[k:m])]
+    moved = _moved(runs)
+    for kind, parts in groupby(runs, lambda run: moved.get(run, run[0])):
+        yield kind, " ".join(words for _, words in parts)
+
+
+def _sentences(words: Sequence[str]) -> list[str]:
+    """Words cut after each sentence's end."""
+    return re.split(r"(?<=[.!?]) ", " ".join(words)) if words else []
+
+
+def _moved(runs: Sequence[Run]) -> dict[Run, str]:
+    """What leaves once and comes once, word for word: "from" and "to" in place of "out" and "in"."""
+    times = Counter(runs)
+    places = {words for kind, words in runs if times["out", words] == times["in", words] == 1}
+    return {(kind, words): to for words in places for kind, to in (("out", "from"), ("in", "to"))}
+
+
+def _html(kind: str, words: str) -> str:
+    if kind == "same":
+        return escape(words)
+    tag, style = _STYLES[kind]
+    return f'<{tag} style="{style}">{escape(words)}</{tag}>'
+
+
+def _text(kind: str, words: str) -> str:
+    return words if kind == "same" else _SIGNS[kind].format(words)

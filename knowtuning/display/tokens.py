@@ -1,0 +1,103 @@
+"""Where in two answers a policy departs from its reference, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from knowtuning.display.view import View, rows
+
+LIKELIER, LESS_LIKELY = "0,158,115", "213,94,0"
+COLORS = ("rgb(0,158,115)", "rgb(213,94,0)")  # of the two answers' lines: chosen, rejected
+WIDTH, HEIGHT = 420, 110  # of the picture's plotting area
+
+Tokens = Sequence[tuple[str, float]]
+
+
+def log_ratios(answers: Mapping[str, tuple[Tokens, Tokens]]) -> View:
+    """Show a preference pair with what each of its tokens adds to the margin.
+
+    Args:
+        answers: the chosen answer first, then the rejected one, each under its name: its tokens with their
+            log-probabilities in nats, by the policy and by the reference, as `token_log_probs` gives them.
+
+    Green tokens are likelier under the policy than under the reference, red ones less likely.
+    The margin of DPO is the sum over the chosen answer minus the sum over the rejected one. The picture adds
+    the tokens up from left to right.
+
+    >>> chosen = [("It", -1.0), (" is", -0.5)], [("It", -1.5), (" is", -0.75)]
+    >>> log_ratios({"chosen": chosen, "rejected": ([("Moss", -3.0)], [("Moss", -1.0)])})
+    chosen    +0.75  It[+0.5] is[+0.2]
+    rejected  -2.00  Moss[-2.0]
+    margin    2.75 nats
+    """
+    chosen, rejected = answers
+    ratios = {
+        name: [(token, value - other) for (token, value), (_, other) in zip(policy, reference, strict=True)]
+        for name, (policy, reference) in answers.items()
+    }
+    sums = {name: sum(ratio for _, ratio in tokens) for name, tokens in ratios.items()}
+    most = max((abs(ratio) for tokens in ratios.values() for _, ratio in tokens), default=0) or 1
+    views = {name: _tokens(tokens, sums[name], most) for name, tokens in ratios.items()}
+    margin = f"{sums[chosen] - sums[rejected]:.2f} nats"
+    views["margin"] = View(f"{margin} = {sums[chosen]:+.2f} − ({sums[rejected]:+.2f})", margin)
+    view = rows(views)
+    return View(f"{view.html}{_picture(ratios)}", view.text)
+
+
+def _tokens(tokens: Tokens, total: float, most: float) -> View:
+    html = []
+    for token, ratio in tokens:
+        share = 0.45 * abs(ratio) / most
+        style = f"background:rgba({LIKELIER if ratio > 0 else LESS_LIKELY},{share:.2f})"
+        shown = escape(token.replace("\n", "⏎"))
+        html.append(f'<ruby style="{style};ruby-position:under">{shown}<rt>{_told(ratio)}</rt></ruby>')
+    text = "".join(token + (f"[{told}]" if (told := _told(ratio)) else "") for token, ratio in tokens)
+    return View(f'<div style="line-height:2.4">{" ".join(html)}</div>sum {total:+.2f}', f"{total:+.2f}  {text}")
+
+
+def _told(ratio: float) -> str:
+    """A log-ratio worth telling: most tokens of a pair hardly change."""
+    return f"{ratio:+.1f}" if abs(ratio) >= 0.05 else ""
+
+
+def _picture(ratios: Mapping[str, Tokens]) -> str:
+    """Sums of the log-ratios up to each token, one line an answer."""
+    paths = {name: _running([ratio for _, ratio in tokens]) for name, tokens in ratios.items()}
+    steps = max(map(len, paths.values())) - 1 or 1
+    low, high = (bound(value for path in paths.values() for value in path) for bound in (min, max))
+    scale = HEIGHT / ((high - low) or 1)
+
+    def line(path: Sequence[float]) -> str:
+        return " ".join(
+            f"{40 + WIDTH * i / steps:.1f},{10 + (high - value) * scale:.1f}" for i, value in enumerate(path)
+        )
+
+    zero = 10 + high * scale
+    drawn = [
+        f'<line x1="40" x2="{40 + WIDTH}" y1="{zero:.1f}" y2="{zero:.1f}" stroke="currentColor" stroke-opacity=".5"/>'
+    ]
+    for (name, path), color, dash in zip(paths.items(), COLORS, ("", ' stroke-dasharray="6 3"'), strict=True):
+        drawn.append(f'<polyline points="{line(path)}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
+        y = min(max(14 + (high - path[-1]) * scale, 14), HEIGHT + 10)
+        drawn.append(f'<text x="{46 + WIDTH * (len(path) - 1) / steps:.1f}" y="{y:.1f}">{escape(name)}</text>')
+    ticks = "".join(
+        f'<text x="36" y="{14 + (high - value) * scale:.1f}" text-anchor="end">{value:+.0f}</text>'
+        for value in sorted({low, high})
+        if abs(value) >= 0.5
+    )
+    about = f"Sums of the log-ratios from the first token to the last: {', '.join(paths)}."
+    return (
+        f'<svg role="img" aria-label="{escape(about)}" viewBox="0 0 {WIDTH + 120} {HEIGHT + 36}" '
+        f'style="max-width:{WIDTH + 120}px;width:100%" fill="currentColor" font-size="11" font-family="sans-serif">'
+        f'{"".join(drawn)}{ticks}<text x="36" y="{zero + 4:.1f}" text-anchor="end">0</text>'
+        f'<text x="40" y="{HEIGHT + 32}">tokens →</text></svg><br><small>sum of the log-ratios so far, in nats</small>'
+    )
+
+
+def _running(values: Sequence[float]) -> list[float]:
+    """Sums from the start: of none, of one, of two …"""
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    return sums
