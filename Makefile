@@ -13,7 +13,7 @@ KUBERNETES := .venv-kubernetes
 RUN := $(VENV)/bin/python -m knowtuning
 
 .DEFAULT_GOAL := help
-.PHONY: help lab dolly errors results test lint jupyter notebooks bench gpu-bench teacher-bench faults growth interchange slurm-test kubernetes-test clean
+.PHONY: help lab dolly errors results solutions test lint jupyter notebooks bench gpu-bench teacher-bench faults growth interchange slurm-test kubernetes-test clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -40,6 +40,10 @@ results: lab ## all arms on all seeds and bases: the tables and figures of the p
 	@$(RUN) results --cores $(CORES)
 	@for notebook in 10_baselines 11_results 12_human_evaluation; do \
 	  $(RUN) execute $$notebook runs/lab/seed-0/notebooks/$$notebook.ipynb || exit 1; done
+
+solutions: lab ## the solutions of the exercises, over the lab's run
+	@for notebook in notebooks/solutions/*.ipynb; do name=$$(basename $$notebook .ipynb); \
+	  $(RUN) execute solutions/$$name runs/lab/seed-0/solutions/$$name.ipynb || exit 1; done
 
 test: $(VENV)/installed ## unit tests, the notebooks' contract, and all notebooks at profile smoke
 	$(VENV)/bin/python -m pytest
@@ -92,7 +96,7 @@ $(PEER)/installed: benchmarks/teacher/constraints.txt
 	@$(PEER)/bin/python -m pip install --quiet --disable-pip-version-check -c $< bespokelabs-curator
 	@touch $@
 
-notebooks: errors ## put the lab's outputs into the committed notebooks and figures
+notebooks: errors solutions ## put the lab's outputs into the committed notebooks and figures
 	$(RUN) publish
 
 clean: ## remove runs/ (the lab's base takes minutes to train again)

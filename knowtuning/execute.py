@@ -16,6 +16,7 @@ from knowtuning.artifacts import ROOT, DataError, shown, write_text
 from knowtuning.progress import FILE_VARIABLE
 
 NOTEBOOKS = ROOT / "notebooks"
+SOLUTIONS = NOTEBOOKS / "solutions"  # one per lesson, of the same name; a solution reads a run and writes nothing
 
 
 class NotebookError(RuntimeError):
@@ -76,8 +77,8 @@ def check_parameters(path: Path, given: dict[str, str]) -> dict[str, Any]:
 def execute(notebook: str | Path, output: Path, given: dict[str, str], progress: Path | None = None) -> Path:
     """Execute a notebook with parameters and write it, scrubbed and stamped, to `output`.
 
-    `notebook` is a path or a name in notebooks/. A cell that fails raises `NotebookError`, and the executed notebook
-    stays beside `output` as *.failed.ipynb.
+    `notebook` is a path or a name in notebooks/ ("04_difficult_knowledge", "solutions/04_difficult_knowledge"). A cell
+    that fails raises `NotebookError`, and the executed notebook stays beside `output` as *.failed.ipynb.
     """
     # a checker of addresses that no notebook holds: its grammar takes a second to build
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]

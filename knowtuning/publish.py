@@ -8,14 +8,14 @@ from pathlib import Path
 
 from knowtuning.arms import ARMS
 from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
-from knowtuning.execute import NOTEBOOKS, code_hash
+from knowtuning.execute import NOTEBOOKS, SOLUTIONS, code_hash
 from knowtuning.study.run import study_folder
 
 KINDS = ("png", "svg", "pdf")
 
 
 def publish(profile: str, seed: int, arm: str) -> None:
-    """Replace notebooks/*.ipynb by their executed copies, figures/ and data/results/ by the run's figures and scores.
+    """Replace the notebooks and their solutions by their executed copies, figures/ and data/results/ by the run's own.
 
     A notebook that this run did not execute keeps the outputs that it has. A copy whose code differs from the
     notebook's is refused: it was executed before the code was changed; and so is a notebook without any outputs.
@@ -23,9 +23,11 @@ def publish(profile: str, seed: int, arm: str) -> None:
     folder = runs_folder() / profile
     run = folder / f"seed-{seed}"
     executed = {}
-    for source in sorted(NOTEBOOKS.glob("[0-9A]*.ipynb")):
+    for source in sorted([*NOTEBOOKS.glob("[0-9A]*.ipynb"), *SOLUTIONS.glob("*.ipynb")]):
         places = [folder / "base" / "notebooks" / source.name, run / "notebooks" / source.name]
         places.append(run / "notebooks" / f"{source.stem}.{arm}.ipynb")
+        if source.parent == SOLUTIONS:
+            places = [run / "solutions" / source.name]
         copy = next((place for place in places if place.exists()), source)
         if _stamp(copy) != code_hash(source):
             raise DataError(f"{shown(copy)} was not executed as {source.name} stands now: `make` lists what runs it.")

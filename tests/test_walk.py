@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 
 from knowtuning.artifacts import ROOT, read_jsonl
+from knowtuning.execute import SOLUTIONS
 from knowtuning.study.plan import STUDIED
 from knowtuning.walk import Plan, _as_options, _stages
 
@@ -118,6 +120,19 @@ class TestSmoke:
         for path in (runs / "smoke").rglob("manifests/*.json"):
             manifest = json.loads(path.read_text())
             assert manifest["writes"] and manifest["seconds"] > 0 and manifest["versions"]["trl"] != "not installed"
+
+    def test_the_solutions_run_on_the_walk_and_leave_it_as_it_was(self, runs, tmp_path):
+        before = artefacts(runs)
+
+        def solve(name):
+            return execute(tmp_path / name, f"solutions/{name}", "profile=smoke", runs=runs)
+
+        names = [path.stem for path in sorted(SOLUTIONS.glob("*.ipynb"))]
+        with ThreadPoolExecutor(2) as two_at_a_time:
+            done = dict(zip(names, two_at_a_time.map(solve, names), strict=True))
+        failed = {name: said(process) for name, process in done.items() if process.returncode}
+        assert names and not failed
+        assert artefacts(runs) == before
 
     def test_the_appendix_on_teacher_errors_runs_on_the_walk(self, runs, tmp_path):
         shutil.copytree(runs / "smoke", tmp_path / "smoke")
@@ -275,8 +290,8 @@ class TestSmoke:
         assert "mine.json, row 1" in said(done) and "output" in said(done)
 
 
-def execute(tmp_path, notebook, *parameters):
-    environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path)}
+def execute(tmp_path, notebook, *parameters, runs=None):
+    environment = {**os.environ, "KNOWTUNING_RUNS": str(runs or tmp_path)}
     command = [sys.executable, "-m", "knowtuning", "execute", notebook, str(tmp_path / "out.ipynb"), *parameters]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
