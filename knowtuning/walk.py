@@ -20,6 +20,7 @@ import psutil
 from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
 from knowtuning.cluster import Place, here
 from knowtuning.execute import NOTEBOOKS
+from knowtuning.progress import details
 from knowtuning.teacher.cache import Cache
 
 GRACE = 90.0  # seconds: more than a call of the teacher may take
@@ -214,12 +215,17 @@ def _follow(child: subprocess.Popen, log: TextIO, folder: Path) -> None:
             if plan.running and time.time() - spoken > every:
                 spoken = time.time()
                 left = plan.seconds_left(expected, time.time() - start)
-                _say(f"{_clock(time.time() - start)}  {_stages(folder)} · {_about(left)}")
+                begun, end = f"{_clock(time.time() - start)}  ", f" · {_about(left)}"
+                room = 79 - len(begun) - len(end) if sys.stdout.isatty() else None
+                _say(begun + _stages(folder)[:room] + end)
             time.sleep(0.3)
 
 
 def _stages(folder: Path) -> str:
-    """What the running notebooks, and all shards of a stage together, last said of themselves."""
+    """What the running notebooks, and all shards of a stage together, last said of themselves.
+
+    Each shard pays for itself: costs, failures and speeds add up, and the slowest one says how long it takes.
+    """
     states: dict[str, list[dict]] = {}
     for path in sorted((folder / "progress").glob("*.json")):
         with suppress(FileNotFoundError):  # one may end meanwhile
@@ -228,8 +234,23 @@ def _stages(folder: Path) -> str:
     for name, running in states.items():
         done, total = (sum(state[key] for state in running) for key in ("done", "total"))
         said = running[0]["stage"] if len(running) == 1 else f"{len(running)} shards"
-        stages.append(f"{name} {said}" + (f" {100 * done / total:.0f}%" if total else ""))
+        share = [f"{100 * done / total:.0f}%"] if total else []
+        facts = ", ".join(details(_together(running)))
+        stages.append(" ".join([name, said, *share, *([f"({facts})"] if facts else [])]))
     return ", ".join(stages) or "starting"
+
+
+def _together(states: list[dict]) -> dict:
+    """One state out of those of several shards."""
+    if len(states) == 1:
+        return states[0]
+    numbers = [state.get("numbers", {}) for state in states]
+    rates = [state["rate"] for state in states if state.get("rate")]
+    lefts = [state["left"] for state in states if state.get("left") is not None]
+    costs = [each["cost"] for each in numbers if isinstance(each.get("cost"), float)]
+    together = {"cost": sum(costs)} if costs else {}
+    together["failed"] = sum(each.get("failed", 0) for each in numbers)
+    return {"unit": "rows", "rate": sum(rates) or None, "left": max(lefts, default=None), "numbers": together}
 
 
 def _about(seconds: float) -> str:

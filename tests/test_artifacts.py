@@ -131,7 +131,8 @@ def test_progress_goes_to_the_runners_file_and_not_to_the_outputs(tmp_path, monk
     monkeypatch.setenv(FILE_VARIABLE, str(path))
     with progress("teacher: extract", 4) as tick:
         assert json.loads(path.read_text())["done"] == 0
-        of_calls(tick)(4, 4, 1)
-    state = {"stage": "teacher: extract", "done": 4, "total": 4, "note": "1 in quarantine"}
-    assert json.loads(path.read_text()) == state
+        of_calls(tick)(4, 4, 1, "free")
+    state = json.loads(path.read_text())
+    assert [state[key] for key in ("stage", "done", "total", "unit")] == ["teacher: extract", 4, 4, "rows"]
+    assert state["numbers"] == {"cost": "free", "failed": 1}
     assert capsys.readouterr() == ("", "")

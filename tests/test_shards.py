@@ -132,7 +132,7 @@ def test_shards_gathered_are_what_the_notebooks_make_and_nothing_is_asked_again(
 
 
 def test_a_killed_shard_asks_only_what_is_not_on_record(run, oracle):
-    def kill(done, note=""):
+    def kill(done, **numbers):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -160,12 +160,12 @@ def test_progress_counts_rows_in_the_callers_thread(tmp_path):
         teacher_at(server.base_url, tmp_path) as teacher,
     ):
         teacher.map(EXTRACT, extract_rows(4), lambda *state: seen.append((*state, threading.current_thread())))
-    assert seen[0][:3] == (0, 4, 0) and seen[-1][:3] == (4, 4, 1)
+    assert seen[0][:3] == (0, 4, 0) and seen[-1][:4] == (4, 4, 1, "price unknown")
     assert {thread for *_, thread in seen} == {threading.main_thread()}
 
 
 def test_an_error_in_the_callers_progress_stops_the_map(tmp_path):
-    def faulty(done, total, failed):
+    def faulty(*state):
         raise KeyboardInterrupt
 
     with (

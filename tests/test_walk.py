@@ -57,6 +57,15 @@ def test_shards_of_a_stage_are_told_together(tmp_path):
     assert _stages(tmp_path) == "02 stage of 02 25%, extract 2 shards 50%"
 
 
+def test_costs_failures_and_speeds_of_shards_add_up(tmp_path):
+    (tmp_path / "progress").mkdir()
+    for number, (rate, left, cost, failed) in enumerate([(10.0, 65.0, 1.25, 2), (5.5, 30.0, 1.5, 1)]):
+        numbers = {"cost": cost, "failed": failed}
+        state = {"stage": "", "done": 1, "total": 4, "unit": "rows", "rate": rate, "left": left, "numbers": numbers}
+        (tmp_path / "progress" / f"extract_{number}-of-2.json").write_text(json.dumps(state))
+    assert _stages(tmp_path) == "extract 2 shards 25% (1:05 left, $2.75, 3 failed, 15.5 rows/s)"
+
+
 def test_shards_are_told_how_the_teacher_is_paid():
     assert _as_options("max_cost=5.0 batch=true") == "--max-cost=5.0 --batch" and _as_options("") == ""
 

@@ -35,7 +35,7 @@ def run_stage(
     model: str = "",
     block: int | None = None,
     scorer: Scorer | None = None,
-    tick: Tick = lambda done, note="": None,
+    tick: Tick = lambda done, note="", **numbers: None,
     **teacher_options: Any,
 ) -> dict[str, Any]:
     """Do one stage of one shard and write its rows, then the account of them, which is returned.
@@ -46,7 +46,7 @@ def run_stage(
         model: the teacher's, where it is not the profile's.
         block: rows in memory at once (2,000; 50,000 with the Batch API).
         scorer: what scores facts in place of the SFT model, from facts and questions as `score_facts` does.
-        tick: is told the number of rows done.
+        tick: is told the number of rows done; of the teacher also `cost` and `failed`.
         teacher_options: those of `open_teacher`, such as `batch` and `max_cost`.
 
     What is killed and begun again takes its replies from the shard's own cache. The method's parameters are those of
@@ -63,13 +63,13 @@ def run_stage(
     for old in (account, *output.parent.glob(f".{output.name}.*.partial")):  # the account comes last: it means complete
         old.unlink(missing_ok=True)
 
-    def rows(work: Work) -> Iterator[dict]:
+    def rows(work: Work, numbers: Callable[[], dict[str, Any]] = dict) -> Iterator[dict]:
         done = 0
         for mine, before in blocks(stream_jsonl(train, start, stop), earlier, block):
             made, counted = work(mine, before)
             counts.update(counted)
             yield from made
-            tick(done := done + len(mine))
+            tick(done := done + len(mine), **numbers())
 
     parameters = method(stage)
     if stage == "score":
@@ -78,13 +78,18 @@ def run_stage(
     else:
         known = {"settings": run.profile.base, "concurrency": run.profile.concurrency}
         with open_teacher(model or run.profile.teacher, shard.teacher(run), **known | teacher_options) as teacher:
-            write_jsonl(output, rows(partial(_ASKED[stage], teacher, parameters, run.seed)))
+            asked = partial(_ASKED[stage], teacher, parameters, run.seed)
+            write_jsonl(output, rows(asked, lambda: _spending(teacher)))
         told = {"model": teacher.model, "teacher": totals(teacher.counts)}
     told |= {"stage": stage, "shard": str(shard), "rows": stop - start, "parameters": parameters}
     seconds = round(time.perf_counter() - started, 1)
     told |= {"counts": dict(counts), "seconds": seconds, "peak_memory_mb": round(peak_memory_mb())}
     write_json(account, told)
     return told
+
+
+def _spending(teacher: Teacher) -> dict[str, Any]:
+    return {"cost": teacher.cost(), "failed": totals(teacher.counts)["quarantined"]}
 
 
 def load_scorer(run: Run) -> Scorer:

@@ -112,6 +112,7 @@ class Teacher:
         self.poll = poll
         self.max_cost = max_cost
         self.price = price or load_price(model)
+        self._prices = {model: self.price}
         if max_cost is not None and self.price is None:
             raise TeacherError(
                 f"There is no price of {model} to hold the cap of ${max_cost:g} by: add it to data/prices.yaml."
@@ -164,7 +165,8 @@ class Teacher:
     def map(self, task: Task, rows: Sequence[Row], progress: Progress | None = None) -> list[BaseModel | None]:
         """Ask `task` about every row, `(id, inputs)`; replies in the rows' order, None for a quarantined row.
 
-        Equal inputs are asked once. `progress(done, total, failed)` is called in the caller's thread, in rows.
+        Equal inputs are asked once. `progress(done, total, failed, cost)` is called in the caller's thread: rows, and
+        `cost()`.
         Raises `TeacherError` when no row can be served (wrong key, model, address) or the cap on dollars is reached;
         what is recorded by then is kept.
         """
@@ -184,7 +186,7 @@ class Teacher:
         before = listed(self.quarantine_path, task.name)
         rows = list(rows) if self.batch else rows
         window = len(rows) + 1 if self.batch else max(WINDOW * self.concurrency, 256)
-        job = Job(task, rows, counts, before, window, self._loop)
+        job = Job(task, rows, counts, before, window, self._loop, self.cost)
         work = asyncio.run_coroutine_threadsafe(self._run(job, rows), self._loop)
         try:
             yield from job.results(progress)
@@ -238,10 +240,22 @@ class Teacher:
     def _open_budget(self) -> Budget | None:
         if self.max_cost is None:
             return None
-        models = {model for model, _ in self.cache.spending}
-        price_of = {model: load_price(model) for model in models} | {self.model: self.price}
         unanswered = self.budget.unanswered if self.budget else 0.0
-        return Budget(self.max_cost, spent(self.cache.spending, price_of) + unanswered)
+        return Budget(self.max_cost, self._on_record() + unanswered)
+
+    def cost(self) -> float | str:
+        """Dollars for all calls of this cache so far, or in words why there is no such number."""
+        if self.price is None:
+            return "price unknown"
+        if self.price.input == self.price.output == 0:
+            return "free"
+        return self.budget.spent if self.budget else self._on_record()
+
+    def _on_record(self) -> float:
+        for model, _ in self.cache.spending:
+            if model not in self._prices:
+                self._prices[model] = load_price(model)
+        return spent(self.cache.spending, self._prices)
 
     async def _side_by_side(self, job: Job) -> None:
         """The workers of a job; the first error stops the others after the calls that they are waiting for."""

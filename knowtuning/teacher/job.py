@@ -14,7 +14,7 @@ from knowtuning.teacher.errors import Unusable
 from knowtuning.teacher.prompts import Task
 
 Row = tuple[str, dict]
-Progress = Callable[[int, int, int], None]
+Progress = Callable[[int, int, int, float | str], None]
 REPORT_EVERY = 0.05  # seconds
 RELEASE_EVERY = 64  # rows
 
@@ -44,6 +44,7 @@ class Job:
         listed: set[str],
         window: int,
         loop: asyncio.AbstractEventLoop,
+        cost: Callable[[], float | str] = lambda: "",
     ) -> None:
         self.task = task
         self.counts = counts
@@ -60,6 +61,7 @@ class Job:
         self._rows = enumerate(rows)
         self._room = asyncio.Semaphore(window)
         self._loop = loop
+        self._cost = cost
         self._waiting: dict[int, tuple[str, BaseModel | None]] = {}
         self._ready: list[tuple[str, BaseModel | None]] = []
         self._emitted = 0
@@ -92,15 +94,15 @@ class Job:
         self._decide(item, None)
 
     def report(self, final: bool = False) -> None:
-        """Tell how many rows are decided, of how many, and how many of them failed; not more often than is of use."""
+        """Tell rows decided, in all and failed, and what all calls have cost; not more often than is of use."""
         now = time.monotonic()
         if final or now - self._reported > REPORT_EVERY:
             self._reported = now
-            self._out.put(("progress", (self.done, max(self.total, self.done), len(self.failures))))
+            self.report_under_way(self.done)
 
     def report_under_way(self, done: int) -> None:
-        """Tell how many rows a batch has worked off, before any of them is decided here."""
-        self._out.put(("progress", (done, max(self.total, done), len(self.failures))))
+        """The same, of rows that a batch has worked off before any of them is decided here."""
+        self._out.put(("progress", (done, max(self.total, done), len(self.failures), self._cost())))
 
     def close(self) -> None:
         """Tell the reader of `results` that nothing more comes."""

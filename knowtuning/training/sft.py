@@ -160,7 +160,7 @@ def outcome(trainer: Any, metrics: dict[str, float]) -> dict[str, Any]:
 def run_trainer(trainer: Any, stage: str) -> Any:
     """Train with our progress and without TRL's printing; a loss that is not finite stops the run."""
     steps = math.ceil(len(trainer.get_train_dataloader()) * trainer.args.num_train_epochs)
-    with packed(trainer.model), progress(stage, steps) as tick:
+    with packed(trainer.model), progress(stage, steps, "steps") as tick:
         trainer.add_callback(_Report(tick))
         trainer.remove_callback(PrinterCallback)
         return trainer.train()
@@ -176,4 +176,5 @@ class _Report(TrainerCallback):
             return
         if loss != loss or loss == float("inf"):
             raise RuntimeError(f"the loss is {loss} at step {state.global_step}: lower the learning rate.")
-        self.tick(state.global_step, f"loss {loss:.2f}")
+        margin = logs.get("rewards/margins")  # of DPO
+        self.tick(state.global_step, loss=loss, **({} if margin is None else {"margin": margin}))
