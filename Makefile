@@ -13,7 +13,7 @@ KUBERNETES := .venv-kubernetes
 RUN := $(VENV)/bin/python -m knowtuning
 
 .DEFAULT_GOAL := help
-.PHONY: help lab dolly errors results solutions test lint jupyter notebooks bench gpu-bench teacher-bench faults growth interchange slurm-test kubernetes-test clean
+.PHONY: help lab dolly errors results solutions test lint jupyter book book-test notebooks bench gpu-bench teacher-bench faults growth interchange slurm-test kubernetes-test clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -53,6 +53,13 @@ lint: $(VENV)/installed ## style of the code
 
 jupyter: $(VENV)/installed ## open the notebooks in JupyterLab
 	cd notebooks && ../$(VENV)/bin/jupyter lab
+
+book: $(VENV)/installed ## the book: a site in build/book, from the committed notebooks, to be read without a network
+	@$(VENV)/bin/sphinx-build -c docs -b html -W --keep-going -n -q . build/book
+	@echo "Open build/book/index.html"
+
+book-test: book ## open every page of the book in headless Chromium: links, pictures, widths, keyboard, contrast
+	@$(VENV)/bin/python docs/book_test.py
 
 bench: $(VENV)/installed $(FACTORY)/installed $(PEER)/installed lab ## all comparisons with the peers on the CPU, and their table (half an hour)
 	@$(VENV)/bin/python benchmarks/bench.py
