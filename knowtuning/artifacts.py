@@ -132,11 +132,14 @@ def count_lines(path: Path) -> int:
 
 
 def sha256(path: Path, deep: bool = True) -> str:
-    """Hash of a file, or of a folder's files in the order of their names; `deep`: with those of its folders."""
+    """Hash of a file, or of a folder's files in the order of their names; `deep`: with those of its folders.
+
+    The card of a model tells of its files and is none of them: its scores come later, and the model stays the same.
+    """
     path = Path(path)
     digest = hashlib.sha256()
     for file in sorted(path.glob("**/*" if deep else "*")) if path.is_dir() else [path]:
-        if file.is_file():
+        if file.is_file() and not (path.is_dir() and file.name == "README.md"):
             if path.is_dir():
                 digest.update(str(file.relative_to(path)).encode())
             with open(file, "rb") as content:
@@ -265,7 +268,10 @@ class Run:
         return f"{failed:,} of {asked:,} ({failed / asked:.1%})" if asked else "nothing asked"
 
     def finish(self, **numbers: Any) -> dict[str, Any]:
-        """Write the manifest of this notebook, last, and return the row of numbers that it ends with."""
+        """Write the manifest of this notebook, last, and return the row of numbers that it ends with.
+
+        The cards of the models and training files that it wrote are made of it.
+        """
         manifest = {
             "step": self.step,
             "parameters": self.parameters,
@@ -278,5 +284,8 @@ class Run:
             "versions": versions(),
         }
         write_json(self.root / "manifests" / f"{self.step}.json", manifest)
+        from knowtuning.cards import write_cards  # here, as it reads what this module writes
+
+        write_cards(self, self._wrote)
         failures = {"teacher requests failed": self.teacher_failures()}
         return {**numbers, **failures, "seconds": manifest["seconds"], "peak memory (MB)": manifest["peak_memory_mb"]}

@@ -61,6 +61,7 @@ def test_the_markdown_has_the_head_that_the_hub_reads():
     assert yaml.safe_load(head) == {
         "pretty_name": "KnowTuning: toy",
         "license": "cc-by-4.0",
+        "language": "en",
         "task_categories": ["question-answering"],
         "size_categories": ["n<1K"],
         "configs": [

@@ -100,6 +100,8 @@ def run(tmp_path):
     write_json(folder / "data/card.json", data_card(parts, {"name": "toy", "licence": "cc-by-4.0"}, {}))
     llamafactory.write_alpaca(folder / "ka.json", rows[:2])
     llamafactory.write_ranking(folder / "kc.json", [{"question": "Q0?", "chosen": "good", "rejected": "bad"}])
+    for name, of in (("ka", ["r0", "r1"]), ("kc", ["r0"])):
+        write_jsonl(folder / f"{name}.provenance.jsonl", [{"id": id, "facts": ["One."]} for id in of])
     llamafactory.write_dataset_info(folder, "ka", "ka.json")
     llamafactory.write_dataset_info(folder, "kc", "kc.json", ranking=True)
     return folder
@@ -115,12 +117,13 @@ def test_a_run_is_pushed_in_one_commit_and_loads_from_there(hub, run, monkeypatc
     assert len(hub.asked("/commit/")) == 1
     files = hub.commits["o/knowtuning-toy", commit]
     names = ["data/card.json", "data/train.jsonl", "data/valid.jsonl", "data/test.jsonl", "ka.json", "kc.json"]
+    names += ["ka.provenance.jsonl", "kc.provenance.jsonl"]
     assert sorted(files) == sorted(["README.md", "dataset_info.json", *names])
     assert all(files[name] == (run / name).read_bytes() for name in files if name != "README.md")
     head = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
     assert (head["license"], [config["config_name"] for config in head["configs"]]) == (
         "cc-by-4.0",
-        ["default", "ka", "kc"],
+        ["default", "ka", "ka_provenance", "kc", "kc_provenance"],
     )
     assert not any(TOKEN.encode() in body for _, _, _, body in hub.seen), "the token is in a body"
     assert {token for _, _, token, _ in hub.seen} <= {f"Bearer {TOKEN}"}

@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
-import yaml
 
 from knowtuning.data.duplicates import duplicate_pairs, leaks, near_duplicates
 from knowtuning.data.records import Row
@@ -74,23 +73,25 @@ def _quantiles(counts: list[int]) -> dict[str, int]:
     return dict(zip(QUANTILES, map(int, values), strict=True))
 
 
-def card_markdown(card: dict, tables: Tables | None = None) -> str:
+def card_markdown(card: dict, tables: Tables | None = None, more: Sequence[str] = ()) -> str:
     """Return the card as the Hugging Face hub shows it: a YAML head that its viewer reads, then text and tables.
 
     Args:
         card: what `data_card` returned.
         tables: the files that `datasets.load_dataset` finds, by configuration and part; by default the parts'
             `.jsonl` files beside the card.
+        more: sections about files beyond the parts.
     """
     parts, origin = card["parts"], card["origin"]
     tables = tables or {"default": {name: f"{name}.jsonl" for name in parts}}
     sections = [
-        f"---\n{yaml.safe_dump(_head(card, tables), sort_keys=False, allow_unicode=True)}---",
+        f"---\n{_head(card, tables)}\n---",
         f"# Questions and answers: {origin['name']}",
         origin.get("about", ""),
         "## Parts",
         _parts_table(parts),
         "Words are counted at blanks. The SHA-256 is that of the part's `.jsonl` file.",
+        *more,
         "## What stands there twice",
         "Nothing of this was removed: it is counted.",
         *_repeats(parts),
@@ -105,7 +106,9 @@ def card_markdown(card: dict, tables: Tables | None = None) -> str:
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
-def _head(card: dict, tables: Tables) -> dict:
+def _head(card: dict, tables: Tables) -> str:
+    from huggingface_hub import DatasetCardData
+
     rows = sum(part["rows"] for part in card["parts"].values())
     bounds = {"n<1K": 1e3, "1K<n<10K": 1e4, "10K<n<100K": 1e5, "100K<n<1M": 1e6}
     size = next((name for name, bound in bounds.items() if rows < bound), "1M<n<10M")
@@ -117,13 +120,14 @@ def _head(card: dict, tables: Tables) -> dict:
         }
         for config, files in tables.items()
     ]
-    return {
-        "pretty_name": f"KnowTuning: {card['origin']['name']}",
-        "license": card["origin"].get("licence", "unknown"),
-        "task_categories": ["question-answering"],
-        "size_categories": [size],
-        "configs": configs,
-    }
+    return DatasetCardData(
+        pretty_name=f"KnowTuning: {card['origin']['name']}",
+        license=card["origin"].get("licence", "unknown"),
+        language="en",
+        task_categories=["question-answering"],
+        size_categories=[size],
+        configs=configs,
+    ).to_yaml()
 
 
 def _parts_table(parts: dict[str, dict]) -> str:

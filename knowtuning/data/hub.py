@@ -6,11 +6,9 @@ import os
 from fnmatch import fnmatch
 from pathlib import Path
 
-from knowtuning.artifacts import DataError, read_json, sha256
-from knowtuning.data.card import card_markdown
+from knowtuning.artifacts import DataError, sha256
 from knowtuning.data.registry import Source
-
-PARTS = ("train", "valid", "test")
+from knowtuning.data.tuning_card import PARTS, tuning_card
 
 
 def download(source: Source) -> tuple[list[Path], str]:
@@ -53,9 +51,9 @@ def push(run: str | Path, repo_id: str, private: bool = True) -> str:
     """Put the data of a run into a dataset repository of the hub, in one commit, and return its address.
 
     The repository gets `README.md` (the data card, from `data/card.json`), `data/card.json`, `data/train.jsonl` and
-    its two siblings, and `ka.json`, `kc.json` and `dataset_info.json`, which LLaMA-Factory reads as they are. For
-    `datasets.load_dataset` the card declares the configurations `default`, `ka` and `kc`. A repository that is not
-    there is created.
+    its two siblings, `ka.json`, `kc.json` and `dataset_info.json`, which LLaMA-Factory reads as they are, and the
+    provenance of their rows. For `datasets.load_dataset` the card declares the configurations `default`, `ka`,
+    `ka_provenance`, `kc` and `kc_provenance`. A repository that is not there is created.
 
     Args:
         run: the folder of a run in which the notebooks 01, 05 and 06 are done.
@@ -68,15 +66,13 @@ def push(run: str | Path, repo_id: str, private: bool = True) -> str:
     from huggingface_hub import CommitOperationAdd
 
     run = Path(run)
-    names = ["data/card.json", *(f"data/{part}.jsonl" for part in PARTS), "ka.json", "kc.json", "dataset_info.json"]
+    names = ["data/card.json", *(f"data/{part}.jsonl" for part in PARTS), "dataset_info.json"]
+    names += [f"{name}.{kind}" for name in ("ka", "kc") for kind in ("json", "provenance.jsonl")]
     if missing := [name for name in names if not (run / name).is_file()]:
         raise DataError(f"{run} has no {' and no '.join(missing)}; run the notebooks 01, 05 and 06 first.")
     if not (token := os.environ.get("HF_TOKEN")):
         raise DataError("HF_TOKEN is not set; put a token with write access to the hub into the environment.")
-    tables = {"default": {part: f"data/{part}.jsonl" for part in PARTS}}
-    tables |= {name: {"train": f"{name}.json"} for name in ("ka", "kc")}
-    card = card_markdown(read_json(run / "data/card.json"), tables)
-    added = [CommitOperationAdd("README.md", card.encode())]
+    added = [CommitOperationAdd("README.md", tuning_card(run).encode())]
     added += [CommitOperationAdd(name, run / name) for name in names]
     api = _api(token)
     try:

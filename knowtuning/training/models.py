@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCardData
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
-from knowtuning.artifacts import read_json, write_json
+from knowtuning.artifacts import read_json, write_json, write_text
 from knowtuning.profiles import Profile
 from knowtuning.training.prompts import use_form
 
@@ -95,12 +96,15 @@ def load_adapter(model: Any, path: str | Path, trainable: bool = False) -> PeftM
 
 
 def save_adapter(model: PeftModel, path: Path, about: str) -> Path:
-    """Save the trained adapter as safetensors with a model card; the frozen reference copy of DPO stays out."""
+    """Save the trained adapter as safetensors; the frozen reference copy of DPO stays out.
+
+    Its card says what it is `about` until the notebook that trains it ends, and writes the whole one (`cards`).
+    """
     # embeddings are never trained here, and "auto" would look them up on the hub
     model.save_pretrained(str(path), selected_adapters=["default"], save_embedding_layers=False)
     base = _public_name(model.peft_config["default"].base_model_name_or_path)
-    card = f"---\nlibrary_name: peft\nbase_model: {base}\n---\n\n# {path.name}\n\n{about}\n"
-    (path / "README.md").write_text(card, encoding="utf-8")
+    head = ModelCardData(library_name="peft", base_model=base, pipeline_tag="text-generation").to_yaml()
+    write_text(path / "README.md", f"---\n{head}\n---\n\n# {path.name}\n\n{about}\n")
     # PEFT keeps the names of the matrices as a set, whose order changes from process to process
     config = read_json(path / "adapter_config.json")
     config |= {"base_model_name_or_path": base, "target_modules": sorted(config["target_modules"])}
