@@ -55,6 +55,7 @@ jupyter: $(VENV)/installed ## open the notebooks in JupyterLab
 	cd notebooks && ../$(VENV)/bin/jupyter lab
 
 book: $(VENV)/installed ## the book: a site in build/book, from the committed notebooks, to be read without a network
+	@rm -rf build/book
 	@$(VENV)/bin/sphinx-build -c docs -b html -W --keep-going -n -q . build/book
 	@echo "Open build/book/index.html"
 

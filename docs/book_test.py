@@ -210,6 +210,7 @@ class Reader:
         page.wait_for_selector("#search-results li a", timeout=20_000)
         hits = page.locator("#search-results ul.search > li").count()
         print(f"search for {word}: {hits} results")
+        page.wait_for_load_state("networkidle")  # each result fetches its page for a line of text
         return self.trouble + ([] if hits > 3 else [f"{word} is found {hits} times only"])
 
     def check_from_disk(self, book: Path) -> list[str]:

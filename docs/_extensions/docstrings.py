@@ -26,7 +26,7 @@ def _items(lines: list[str]):
     for line in lines:
         if row := ROW.match(line):
             inside = len(row[1])
-            yield f"{row[1]}* **{row[2]}**: {row[3]}"
+            yield f"{row[1]}* **{row[2]}** – {row[3]}"  # a colon would be napoleon's
         elif inside is not None and line.strip() and len(line) - len(line.lstrip()) > inside + 4:
             yield f"{' ' * inside}  {line.lstrip()}"
         else:
@@ -35,7 +35,7 @@ def _items(lines: list[str]):
 
 
 def _code(text: str) -> str:
-    return text if text.startswith("``") else f"``{' '.join(text.split())}``"
+    return text if text.startswith("``") else f"`{' '.join(text.split())}`"
 
 
 def _plain(text: str) -> str:
