@@ -134,7 +134,8 @@ class TestSmoke:
         before = artefacts(runs)
 
         def solve(name):
-            return execute(tmp_path / name, f"solutions/{name}", "profile=smoke", runs=runs)
+            one_thread = {"KNOWTUNING_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
+            return execute(tmp_path / name, f"solutions/{name}", "profile=smoke", **one_thread)
 
         names = [path.stem for path in sorted(SOLUTIONS.glob("*.ipynb"))]
         with ThreadPoolExecutor(2) as two_at_a_time:
@@ -299,8 +300,8 @@ class TestSmoke:
         assert "mine.json, row 1" in said(done) and "output" in said(done)
 
 
-def execute(tmp_path, notebook, *parameters, runs=None):
-    environment = {**os.environ, "KNOWTUNING_RUNS": str(runs or tmp_path)}
+def execute(tmp_path, notebook, *parameters, **variables):
+    environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path), **variables}
     command = [sys.executable, "-m", "knowtuning", "execute", notebook, str(tmp_path / "out.ipynb"), *parameters]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
