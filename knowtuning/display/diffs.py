@@ -30,29 +30,46 @@ def disturbances(preferred: str, rejected: Mapping[str, str]) -> View:
     for aspect, text in rejected.items():
         runs = list(word_diff(preferred, text))
         views[aspect] = View(" ".join(_html(*run) for run in runs), " ".join(_text(*run) for run in runs))
-    return rows(views)
+    view = rows(views)
+    key = "<small><del>left out</del> &nbsp; <ins>put in</ins> &nbsp; blue: moved from there to here</small>"
+    return View(f"{view.html}{key}", view.text)
 
 
 def word_diff(before: str, after: str) -> Iterator[Run]:
     """Runs of ("same" | "out" | "in" | "from" | "to", words) that lead from one text to the other.
 
-    A sentence that leaves at one place and comes at another, word for word, has moved: "from" there, "to" here.
+    Whole sentences are compared first, then the words of those that have no equal. A sentence that leaves at one place
+    and comes at another has moved: "from" there, "to" here.
     """
-    old, new = re.findall(r"\S+", before), re.findall(r"\S+", after)
+    old, new = _sentences(before), _sentences(after)
     runs: list[Run] = []
     for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag == "equal":
-            runs.append(("same", " ".join(old[i:j])))
-            continue
-        runs += [("out", part) for part in _sentences(old[i:j])] + [("in", part) for part in _sentences(new[k:m])]
+        gone, come = old[i:j], new[k:m]
+        if tag == "replace" and not set(gone) & set(new) and not set(come) & set(old):
+            runs += _words(" ".join(gone).split(), " ".join(come).split())
+        elif tag == "equal":
+            runs += [("same", sentence) for sentence in gone]
+        else:
+            runs += [("out", sentence) for sentence in gone] + [("in", sentence) for sentence in come]
     moved = _moved(runs)
     for kind, parts in groupby(runs, lambda run: moved.get(run, run[0])):
         yield kind, " ".join(words for _, words in parts)
 
 
-def _sentences(words: Sequence[str]) -> list[str]:
-    """Words cut after each sentence's end."""
-    return re.split(r"(?<=[.!?]) ", " ".join(words)) if words else []
+def _sentences(text: str) -> list[str]:
+    words = " ".join(text.split())
+    return re.split(r"(?<=[.!?]) ", words) if words else []
+
+
+def _words(old: Sequence[str], new: Sequence[str]) -> Iterator[Run]:
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal":
+            yield "same", " ".join(old[i:j])
+            continue
+        if i < j:
+            yield "out", " ".join(old[i:j])
+        if k < m:
+            yield "in", " ".join(new[k:m])
 
 
 def _moved(runs: Sequence[Run]) -> dict[Run, str]:

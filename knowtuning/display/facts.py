@@ -47,8 +47,8 @@ def _scale(hardest: float) -> str:
     )
     about = f"Shades from perplexity 1 to {hardest:.2f}; difficult facts are outlined and have a star."
     return (
-        f'<svg role="img" aria-label="{about}" width="330" height="18" viewBox="0 0 330 18" fill="currentColor" '
-        f'font-size="11" font-family="sans-serif"><text x="18" y="13">1</text>{steps}'
+        f'<svg role="img" aria-label="{about}" viewBox="0 0 330 18" style="width:330px;max-width:100%" '
+        f'fill="currentColor" font-size="11" font-family="sans-serif"><text x="18" y="13">1</text>{steps}'
         f'<text x="155" y="13">{hardest:.2f}</text><rect x="200" {box} fill="none" '
         f'stroke="rgb({AMBER})" stroke-width="2"/><text x="226" y="13">★ difficult</text></svg>'
     )

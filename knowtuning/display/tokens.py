@@ -48,12 +48,13 @@ def log_ratios(answers: Mapping[str, tuple[Tokens, Tokens]]) -> View:
 def _tokens(tokens: Tokens, total: float, most: float) -> View:
     html = []
     for token, ratio in tokens:
-        share = 0.45 * abs(ratio) / most
-        style = f"background:rgba({LIKELIER if ratio > 0 else LESS_LIKELY},{share:.2f})"
-        shown = escape(token.replace("\n", "⏎"))
-        html.append(f'<ruby style="{style};ruby-position:under">{shown}<rt>{_told(ratio)}</rt></ruby>')
+        style = f"background:rgba({LIKELIER if ratio > 0 else LESS_LIKELY},{0.45 * abs(ratio) / most:.2f})"
+        shown = escape(token.strip(" ").replace("\n", "⏎"))
+        under = f'<rt style="font-size:.65em">{_told(ratio)}</rt>'
+        space = " " if token.startswith(" ") else ""
+        html.append(f'{space}<ruby style="{style};ruby-position:under">{shown}{under}</ruby>')
     text = "".join(token + (f"[{told}]" if (told := _told(ratio)) else "") for token, ratio in tokens)
-    return View(f'<div style="line-height:2.4">{" ".join(html)}</div>sum {total:+.2f}', f"{total:+.2f}  {text}")
+    return View(f'<div style="line-height:2.4">{"".join(html)}</div>sum {total:+.2f}', f"{total:+.2f}  {text}")
 
 
 def _told(ratio: float) -> str:
@@ -84,7 +85,7 @@ def _picture(ratios: Mapping[str, Tokens]) -> str:
     ticks = "".join(
         f'<text x="36" y="{14 + (high - value) * scale:.1f}" text-anchor="end">{value:+.0f}</text>'
         for value in sorted({low, high})
-        if abs(value) >= 0.5
+        if abs(value) * scale > 12  # else it would stand on the zero
     )
     about = f"Sums of the log-ratios from the first token to the last: {', '.join(paths)}."
     return (

@@ -36,7 +36,7 @@ def generate(
     model: Any,
     tokenizer: Any,
     questions: list[str],
-    decoding: str = "greedy",
+    decoding: str | dict[str, Any] = "greedy",
     max_new_tokens: int = 160,
     batch_size: int = 64,
     seed: int = 0,
@@ -47,7 +47,7 @@ def generate(
     Args:
         model: of transformers, or a `VllmEngine`, which makes batches of its own.
         decoding: "greedy"; "sampled" with T 0.95, top_p 0.7, top_k 50 as the test scripts have it; "pure" (T 1);
-            "nucleus" (T 1, top_p 0.9).
+            "nucleus" (T 1, top_p 0.9); or such settings of `transformers` themselves.
         batch_size: questions per batch, sorted by length and padded on the left; a batch ends when all its answers do.
         max_tokens: tokens per batch, padding and `max_new_tokens` included: so many keys and values are kept at once
             (half a megabyte each for Llama-2 7B in bfloat16). Long prompts make smaller batches.
@@ -56,11 +56,12 @@ def generate(
         One `{"answer", "tokens", "finished"}` per question, in order; `finished` is False where the answer ran into
         `max_new_tokens` without an end token. The same call gives the same answers; other batches give other samples.
     """
-    if decoding not in DECODINGS:
+    if isinstance(decoding, str) and decoding not in DECODINGS:
         raise ValueError(f"decoding is {decoding!r}; use one of {', '.join(DECODINGS)}.")
     prompts = encode_prompts(tokenizer, questions)
-    end, options = tokenizer.eos_token_id, DECODINGS[decoding]
-    with progress(f"answers ({decoding})", len(prompts)) as tick:
+    name, options = (decoding, DECODINGS[decoding]) if isinstance(decoding, str) else ("own decoding", decoding)
+    end = tokenizer.eos_token_id
+    with progress(f"answers ({name})", len(prompts)) as tick:
         if isinstance(model, VllmEngine):
             rows = model.complete(prompts, options, max_new_tokens, end, seed)
         else:

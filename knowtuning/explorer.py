@@ -1,0 +1,165 @@
+"""The looking glass: one question through a finished run, and all that the method makes of the answer, at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from html import escape
+from importlib.util import find_spec
+from typing import Any
+
+from peft import PeftModel
+
+from knowtuning import display
+from knowtuning.arms import ARMS
+from knowtuning.artifacts import DataError, Run
+from knowtuning.display import View
+from knowtuning.evaluation import facts
+from knowtuning.knowledge.difficulty import score_facts, select_difficult
+from knowtuning.knowledge.disturb import disturb, word_answers
+from knowtuning.knowledge.rewrite import rewrite
+from knowtuning.lab.world import World
+from knowtuning.progress import FILE_VARIABLE
+from knowtuning.teacher.client import Teacher
+from knowtuning.teacher.prompts import EXTRACT
+from knowtuning.teacher.server import open_teacher
+from knowtuning.training import models
+from knowtuning.training.dpo import SIDES
+from knowtuning.training.generate import DECODINGS, generate
+from knowtuning.training.token_log_probs import token_log_probs
+
+
+class Explorer:
+    """Answers questions with any arm of a finished run, and takes the answer through the steps of the method.
+
+    Args:
+        run: a run whose adapters are trained. Its files are only read; what the teacher says here is kept in a folder
+            of its own, so that no table of the run counts it.
+        model: the teacher's model; empty: the profile's.
+
+    Raises:
+        DataError: the run has no adapter of SFT.
+    """
+
+    def __init__(self, run: Run, model: str = "") -> None:
+        self.run, self.teacher = run, model or run.profile.teacher
+        run.need("adapters/sft")
+        trained = {path.parent.name for path in run.path("adapters").glob("*/adapter_config.json")}
+        self.arms = ["base", *(arm for arm in ARMS if arm in trained)]
+        self.world = World.load(run.profile.lab) if run.profile.lab else None
+        self.tokenizer = models.load_tokenizer(run.need("base"), run.profile.prompt)
+        base = models.load_base(run.need("base"), run.profile.quantisation, run.profile.dtype)
+        # under their own names side by side: one base in memory, and a switch between its adapters
+        self.model = PeftModel.from_pretrained(base, str(run.path("adapters/sft")), adapter_name="sft").eval()
+        for arm in self.arms[1:]:
+            if arm != "sft":
+                self.model.load_adapter(str(run.path(f"adapters/{arm}")), adapter_name=arm)
+
+    def look(
+        self, question: str, arm: str = "knowtuning", temperature: float = 0.0, alpha: float = 0.5, seed: int = 0
+    ) -> View:
+        """The arm's answer beside SFT's; its facts by perplexity; their rewriting; three disturbances; log-ratios.
+
+        Args:
+            temperature: 0 is greedy; above it, top_p 0.7 and top_k 50 as in the paper's test scripts.
+            alpha: share of the facts that counts as difficult.
+
+        Raises:
+            DataError: an empty question, or an arm that the run has not.
+        """
+        question = question.strip()
+        if not question:
+            raise DataError("the question is empty: type one, such as one of data/test.jsonl.")
+        if arm not in self.arms:
+            raise DataError(f"this run has no arm {arm!r}; it has {', '.join(self.arms)}.")
+        decoding = DECODINGS["sampled"] | {"temperature": temperature} if temperature else DECODINGS["greedy"]
+        answers = {name: self._answer(name, question, decoding, seed) for name in dict.fromkeys(("sft", arm))}
+        parts = {"Answers": self._marked(question, answers)}
+        directory = self.run.runs / self.run.profile.name / "explorer"
+        settings = {"settings": self.run.profile.base, "concurrency": self.run.profile.concurrency}
+        with open_teacher(self.teacher, directory, **settings) as teacher:
+            parts |= self._through_the_method(teacher, question, answers[arm], arm, alpha, seed)
+        return _sections(parts)
+
+    def _through_the_method(
+        self, teacher: Teacher, question: str, answer: str, arm: str, alpha: float, seed: int
+    ) -> dict[str, View]:
+        """What each step makes of the answer, as far as the teacher can follow."""
+        row = {"id": question, "question": question, "answer": answer}
+        [reply] = teacher.map(EXTRACT, [(question, {"question": question, "answer": answer})]) if answer else [None]
+        if reply is None:
+            return {"Facts": _note("The teacher finds no fact in this answer, so the method ends here.")}
+        model = self._under("sft")
+        scored = score_facts(model, self.tokenizer, [{"id": question, "facts": reply.facts}], {question: question})
+        scored = select_difficult(scored, alpha)
+        columns = zip(*[(one["fact"], one["perplexity"], one["difficult"]) for one in scored], strict=True)
+        parts = {"Facts by perplexity under SFT": display.shaded_answer(answer, *columns)}
+        difficult = [one["fact"] for one in scored if one["difficult"]]
+        rewritten, _ = rewrite(teacher, [row], {question: difficult})
+        for one in rewritten:
+            parts["Difficult facts rewritten"] = display.rewriting(one["facts"], one["question"], one["answer"])
+        pairs, _ = disturb(teacher, [row], {question: reply.facts}, seed=seed)
+        if pairs:
+            worse = {pair["aspect"]: " ".join(pair["disturbed"]) for pair in pairs}
+            parts["Made worse in three ways"] = display.disturbances(" ".join(reply.facts), worse)
+        worded, _ = word_answers(teacher, pairs)
+        for pair in [pair for pair in worded if pair["aspect"] == "factuality"]:
+            reference = ARMS[arm].start or "base"
+            title = f"A pair's log-ratios: {arm} against {reference}"
+            parts[title] = self._log_ratios(pair, arm, reference)
+        return parts
+
+    def _under(self, arm: str) -> Any:
+        """The model with one arm's adapter, or none."""
+        if arm == "base":
+            self.model.base_model.disable_adapter_layers()
+        else:
+            self.model.base_model.enable_adapter_layers()
+            self.model.set_adapter(arm)
+        return self.model
+
+    def _answer(self, arm: str, question: str, decoding: dict, seed: int) -> str:
+        longest = self.run.profile.max_new_tokens
+        [row] = generate(self._under(arm), self.tokenizer, [question], decoding, longest, seed=seed)
+        return row["answer"]
+
+    def _marked(self, question: str, answers: dict[str, str]) -> View:
+        entity = self.world.find_entity(question) if self.world else None
+        if entity is None:
+            return display.side_by_side(answers)
+        return display.answers_side_by_side(
+            {
+                arm: (self.world.parse(answer, entity), facts.missing(self.world, entity, answer))
+                for arm, answer in answers.items()
+            }
+        )
+
+    def _log_ratios(self, pair: dict, policy: str, reference: str) -> View:
+        said = {
+            side: [token_log_probs(self._under(arm), self.tokenizer, pair["question"], pair[side]) for arm in arms]
+            for side in SIDES
+            for arms in [(policy, reference)]
+        }
+        return display.log_ratios(said)
+
+
+def explore(explorer: Explorer, question: str, **chosen: Any) -> Any:
+    """Controls in JupyterLab, beginning with this example; the example alone where nobody can press a button.
+
+    That is: in a script, in a notebook executed headlessly, and without ipywidgets.
+    """
+    headless = FILE_VARIABLE in os.environ or "ipykernel" not in sys.modules
+    if headless or find_spec("ipywidgets") is None:
+        return explorer.look(question, **chosen)
+    from knowtuning.explorer_widget import explorer_widget
+
+    return explorer_widget(explorer, question, **chosen)
+
+
+def _note(text: str) -> View:
+    return View(f"<p>{escape(text)}</p>", text)
+
+
+def _sections(parts: dict[str, View]) -> View:
+    html = "".join(f"<p><strong>{escape(title)}</strong></p>{view.html}" for title, view in parts.items())
+    return View(html, "\n\n".join(f"{title}\n\n{view.text}" for title, view in parts.items()))
