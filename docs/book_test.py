@@ -27,7 +27,9 @@ TABS = 200  # more than any page needs to reach its navigation
 TOO_WIDE = """() => {
   const room = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= room) return [];
-  const wide = [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > room + 1);
+  const boxed = e => e && e !== document.body && (getComputedStyle(e).overflowX !== "visible" || boxed(e.parentElement));
+  const wide = [...document.querySelectorAll("body *")]
+    .filter(e => e.getBoundingClientRect().right > room + 1 && !boxed(e.parentElement));
   return wide.slice(0, 3).map(e => e.tagName.toLowerCase() + "." + e.className).concat(wide.length ? [] : ["page"]);
 }"""
 PICTURES = """() => [...document.images].filter(i => i.checkVisibility()).map(i => [i.src, i.alt, i.naturalWidth])"""

@@ -69,6 +69,7 @@ autodoc_mock_imports = [
     "vllm",
 ]
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # as written: a computed path would be one of this machine
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False

@@ -81,6 +81,11 @@ def test_no_page_loads_anything_from_another_host(book, pages):
         assert not re.search(r"(url\(|@import\s*)[\"']?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet.name
 
 
+def test_no_page_carries_a_path_of_this_machine(pages):
+    for name, page in pages.items():
+        assert str(ROOT) not in str(page), name
+
+
 def test_pictures_have_words(pages):
     for name, page in pages.items():
         for picture in page.select("article img"):
