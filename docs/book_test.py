@@ -27,7 +27,8 @@ TABS = 200  # more than any page needs to reach its navigation
 TOO_WIDE = """() => {
   const room = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= room) return [];
-  const boxed = e => e && e !== document.body && (getComputedStyle(e).overflowX !== "visible" || boxed(e.parentElement));
+  const clips = e => getComputedStyle(e).overflowX !== "visible";
+  const boxed = e => e && e !== document.body && (clips(e) || boxed(e.parentElement));
   const wide = [...document.querySelectorAll("body *")]
     .filter(e => e.getBoundingClientRect().right > room + 1 && !boxed(e.parentElement));
   return wide.slice(0, 3).map(e => e.tagName.toLowerCase() + "." + e.className).concat(wide.length ? [] : ["page"]);
