@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 from knowtuning.arms import ARMS
-from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
+from knowtuning.artifacts import ROOT, DataError, runs_folder, shown, write_json, write_text
 from knowtuning.execute import NOTEBOOKS, SOLUTIONS, code_hash
+from knowtuning.figures.method import COMPARED, method, method_numbers
 from knowtuning.study.run import study_folder
 
 KINDS = ("png", "svg", "pdf")
@@ -43,6 +44,10 @@ def publish(profile: str, seed: int, arm: str) -> None:
         for figure in sorted(path for kind in KINDS for path in place.glob(f"*.{kind}")):
             if figure.stem.rpartition(".")[2] not in ARMS.keys() - {arm}:
                 _copy(figure, ROOT / "figures" / figure.name)
+    if all((run / "scores" / f"{name}.json").exists() for name in COMPARED):
+        numbers = method_numbers(run)
+        results = write_json(ROOT / "data" / "results" / profile / f"seed-{seed}" / "method.json", numbers)
+        print(f"{shown(results)} -> {shown(write_text(ROOT / 'figures' / 'method.svg', method(numbers)))}")
 
 
 def _stamp(notebook: Path) -> str | None:

@@ -105,6 +105,19 @@ def test_the_table_of_the_readme_is_that_of_the_committed_run():
             assert f"| {row['arm']} | {decoding} | {' | '.join(cells)} |" in README
 
 
+def test_the_picture_of_the_method_is_that_of_the_committed_run():
+    from knowtuning.figures.method import method
+
+    results = ROOT / "data" / "results" / "lab" / "seed-0"
+    numbers = json.loads((results / "method.json").read_text())
+    assert (ROOT / "figures" / "method.svg").read_text(encoding="utf-8") == method(numbers)
+    for arm in ("sft", "knowtuning"):
+        scores = json.loads((results / f"{arm}.json").read_text())["decodings"]["greedy"]["overall"]
+        assert numbers[f"{arm}: correct facts"] == scores["correct facts"]["value"]
+    notebook = (ROOT / "notebooks" / "04_difficult_knowledge.ipynb").read_text(encoding="utf-8")
+    assert f"'difficult': {numbers['difficult']}" in notebook and f"'facts': {numbers['facts']}" in notebook
+
+
 def test_links_of_the_readme_lead_somewhere():
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
