@@ -6,9 +6,8 @@ import os
 import sys
 from html import escape
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
-
-from peft import PeftModel
 
 from knowtuning import display
 from knowtuning.arms import ARMS
@@ -36,24 +35,22 @@ class Explorer:
         run: a run whose adapters are trained. Its files are only read; what the teacher says here is kept in a folder
             of its own, so that no table of the run counts it.
         model: the teacher's model; empty: the profile's.
+        records: folder of what the teacher says here; `explorer/` beside the runs of the profile where it is None.
 
     Raises:
         DataError: the run has no adapter of SFT.
     """
 
-    def __init__(self, run: Run, model: str = "") -> None:
+    def __init__(self, run: Run, model: str = "", records: Path | None = None) -> None:
         self.run, self.teacher = run, model or run.profile.teacher
+        self.records = records or run.runs / run.profile.name / "explorer"
         run.need("adapters/sft")
         trained = {path.parent.name for path in run.path("adapters").glob("*/adapter_config.json")}
         self.arms = ["base", *(arm for arm in ARMS if arm in trained)]
         self.world = World.load(run.profile.lab) if run.profile.lab else None
         self.tokenizer = models.load_tokenizer(run.need("base"), run.profile.prompt)
         base = models.load_base(run.need("base"), run.profile.quantisation, run.profile.dtype)
-        # under their own names side by side: one base in memory, and a switch between its adapters
-        self.model = PeftModel.from_pretrained(base, str(run.path("adapters/sft")), adapter_name="sft").eval()
-        for arm in self.arms[1:]:
-            if arm != "sft":
-                self.model.load_adapter(str(run.path(f"adapters/{arm}")), adapter_name=arm)
+        self.model = models.load_adapters(base, {arm: run.path(f"adapters/{arm}") for arm in self.arms[1:]})
 
     def look(
         self, question: str, arm: str = "knowtuning", temperature: float = 0.0, alpha: float = 0.5, seed: int = 0
@@ -72,14 +69,19 @@ class Explorer:
             raise DataError("the question is empty: type one, such as one of data/test.jsonl.")
         if arm not in self.arms:
             raise DataError(f"this run has no arm {arm!r}; it has {', '.join(self.arms)}.")
-        decoding = DECODINGS["sampled"] | {"temperature": temperature} if temperature else DECODINGS["greedy"]
-        answers = {name: self._answer(name, question, decoding, seed) for name in dict.fromkeys(("sft", arm))}
+        answers = {name: self.answer(question, name, temperature, seed) for name in dict.fromkeys(("sft", arm))}
         parts = {"Answers": self._marked(question, answers)}
-        directory = self.run.runs / self.run.profile.name / "explorer"
         settings = {"settings": self.run.profile.base, "concurrency": self.run.profile.concurrency}
-        with open_teacher(self.teacher, directory, **settings) as teacher:
+        with open_teacher(self.teacher, self.records, **settings) as teacher:
             parts |= self._through_the_method(teacher, question, answers[arm], arm, alpha, seed)
         return _sections(parts)
+
+    def answer(self, question: str, arm: str, temperature: float = 0.0, seed: int = 0) -> str:
+        """What the arm says; see `look`."""
+        decoding = DECODINGS["sampled"] | {"temperature": temperature} if temperature else DECODINGS["greedy"]
+        longest = self.run.profile.max_new_tokens
+        [row] = generate(self._under(arm), self.tokenizer, [question], decoding, longest, seed=seed)
+        return row["answer"]
 
     def _through_the_method(
         self, teacher: Teacher, question: str, answer: str, arm: str, alpha: float, seed: int
@@ -117,11 +119,6 @@ class Explorer:
             self.model.base_model.enable_adapter_layers()
             self.model.set_adapter(arm)
         return self.model
-
-    def _answer(self, arm: str, question: str, decoding: dict, seed: int) -> str:
-        longest = self.run.profile.max_new_tokens
-        [row] = generate(self._under(arm), self.tokenizer, [question], decoding, longest, seed=seed)
-        return row["answer"]
 
     def _marked(self, question: str, answers: dict[str, str]) -> View:
         entity = self.world.find_entity(question) if self.world else None

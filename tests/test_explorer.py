@@ -54,11 +54,11 @@ def world(run):
 def fluent(explorer, world, monkeypatch):
     """The explorer with a model that answers with the first facts of the entity; all the rest is real."""
 
-    def answer(arm, question, decoding, seed):
+    def answer(question, arm, temperature, seed):
         entity = world.find_entity(question)
         return " ".join(world.sentence(entity, relation.key) for relation in world.relations[:4])
 
-    monkeypatch.setattr(explorer, "_answer", answer)
+    monkeypatch.setattr(explorer, "answer", answer)
     return explorer
 
 
@@ -78,7 +78,7 @@ def test_without_difficult_facts_nothing_is_rewritten(fluent, world):
 
 def test_an_answer_without_facts_ends_with_a_sentence(fluent, world, monkeypatch):
     for answer in ("Whatever.", ""):
-        monkeypatch.setattr(fluent, "_answer", lambda *given, answer=answer: answer)
+        monkeypatch.setattr(fluent, "answer", lambda *given, answer=answer: answer)
         view = fluent.look(world.question(world.entities[0]), arm="base", temperature=0.9)
         assert "finds no fact" in repr(view) and "Made worse" not in repr(view)
 
@@ -96,7 +96,7 @@ def test_each_arm_is_its_own_adapter(explorer, run):
 
 def test_an_arm_answers_within_its_length(explorer, monkeypatch):
     monkeypatch.setattr(explorer, "run", SimpleNamespace(profile=SimpleNamespace(max_new_tokens=3)))
-    answer = explorer._answer("knowtuning", "Why?", {"do_sample": True, "temperature": 0.9}, seed=0)
+    answer = explorer.answer("Why?", "knowtuning", temperature=0.9)
     assert len(answer.split()) <= 3
 
 
@@ -119,8 +119,8 @@ def test_nothing_of_the_run_is_written(fluent, run, world):
     assert not run.teacher.exists() and (run.runs / "smoke" / "explorer" / "cache.jsonl").exists()
 
 
-def test_headless_shows_the_example_and_no_controls(fluent, world, monkeypatch):
-    monkeypatch.setenv(FILE_VARIABLE, "progress.json")
+def test_headless_shows_the_example_and_no_controls(fluent, world, monkeypatch, tmp_path):
+    monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "progress.json"))
     view = explore(fluent, world.question(world.entities[0]), arm="ka")
     assert "sft: 4" in repr(view) and "ka: 4" in repr(view)
 

@@ -26,8 +26,7 @@ from knowtuning.artifacts import DataError
 from knowtuning.execute import NOTEBOOKS, SOLUTIONS, code_hash, read_parameters, source
 
 PATHS = sorted(SOLUTIONS.glob("*.ipynb"))
-# A2 is a tool to explore with, and no lesson
-LESSONS = sorted(path for path in NOTEBOOKS.glob("[0-9A]*.ipynb") if not path.name.startswith("A2"))
+LESSONS = sorted(NOTEBOOKS.glob("[0-9A]*.ipynb"))
 HEADING = re.compile(r"^## (\d+) · \S", re.M)
 WRITERS = {"write", "wrote", "figure", "finish"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ def load_adapter(model: Any, path: str | Path, trainable: bool = False) -> PeftM
     # the saved name of a local base is not its path, and a trainer that saves would look it up on the hub
     adapted.peft_config["default"].base_model_name_or_path = model.name_or_path
     return adapted
+
+
+def load_adapters(model: Any, paths: Mapping[str, Path]) -> PeftModel:
+    """Put saved adapters side by side on one base, each under its name, to switch between: `set_adapter(name)`."""
+    (first, path), *others = paths.items()
+    adapted = PeftModel.from_pretrained(model, str(path), adapter_name=first)
+    for name, path in others:
+        adapted.load_adapter(str(path), adapter_name=name)
+    return adapted.eval()
 
 
 def save_adapter(model: PeftModel, path: Path, about: str) -> Path:
