@@ -19,7 +19,7 @@ def ignored():
 
 def test_the_instructions_are_those_of_a_recipe():
     assert STEPS[0] == ["FROM", "python:3.11-slim"]
-    assert {word for word, _ in STEPS} == {"FROM", "RUN", "USER", "WORKDIR", "COPY", "EXPOSE", "CMD"}
+    assert {word for word, _ in STEPS} == {"FROM", "RUN", "USER", "WORKDIR", "COPY", "EXPOSE", "CMD", "ARG"}
 
 
 def test_what_is_copied_is_there_and_not_ignored():
@@ -36,7 +36,8 @@ def test_the_lock_is_installed_pytorch_first():
     )
     assert all(install.startswith("-c constraints.txt ") for install in installs)
     assert [install.split()[-1] for install in installs] == ["torch", "'.[all,test]'"]
-    assert "whl/cpu" in installs[0] and "whl/cpu" not in installs[1]
+    assert "TORCH_INDEX" in installs[0] and "TORCH_INDEX" not in installs[1]
+    assert dict(STEPS)["ARG"] == 'TORCH_INDEX=""' and "--build-arg TORCH_INDEX=" in PAGE
     assert "-c constraints.txt -e '.[all,test]'" in (ROOT / "Makefile").read_text()
 
 
