@@ -45,7 +45,7 @@ def test_rows_are_taken_a_window_ahead_and_no_more(tmp_path):
 
 
 def test_calls_under_way_at_an_interrupt_are_still_recorded(tmp_path):
-    def interrupted(done, total, failed):
+    def interrupted(done, total, failed, cost):
         if done >= 3:
             raise KeyboardInterrupt
 
