@@ -31,7 +31,7 @@ def shaded_answer(answer: str, facts: Sequence[str], perplexities: Sequence[floa
     for fact, perplexity, weight, hard in zip(facts, perplexities, hardness, difficult, strict=True):
         shade = f"background:rgba({AMBER},{DARKEST * weight / (max(hardness) or 1):.2f})"
         style = f"{shade};padding:2px 4px;{OUTLINE}" if hard else f"{shade};padding:2px 4px"
-        told = f"{perplexity:.2f}{'\u00a0★' if hard else ''}"
+        told = f"{perplexity:.2f}" + ("&nbsp;★" if hard else "")
         spans.append(f'<span style="{style}">{escape(fact)}&nbsp;<sub style="white-space:nowrap">{told}</sub></span>')
         lines.append(f"{perplexity:8.2f} {'★' if hard else ' '} {fact}")
     shaded = f'<div style="line-height:2.2">{" ".join(spans)}</div>{_scale(max(perplexities, default=1))}'
