@@ -16,7 +16,12 @@ RUN := $(VENV)/bin/python -m knowtuning
 .PHONY: help lab dolly errors results solutions test lint jupyter book book-test notebooks bench gpu-bench teacher-bench faults growth interchange slurm-test kubernetes-test clean
 
 help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{ \
+	  line = sprintf("  make %-15s", $$1); words = split($$2, word, " "); \
+	  for (i = 1; i <= words; i++) { \
+	    if (length(line " " word[i]) > 79) { print line; line = sprintf("%22s", "") } \
+	    line = line " " word[i] } \
+	  print line }'
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
