@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from typing import Any
 
 import torch
 from teacher.running import publish
-from timing import in_turn, rate, ratio
+from timing import ended, in_turn, rate, ratio
 
 from knowtuning.artifacts import Run
 from knowtuning.training import models
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

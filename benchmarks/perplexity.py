@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from teacher.running import publish
-from timing import in_turn, rate, ratio
+from timing import ended, in_turn, rate, ratio
 from torch.nn.functional import cross_entropy
 
 from knowtuning.artifacts import Run, peak_memory_mb
@@ -160,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

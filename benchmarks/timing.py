@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from knowtuning.artifacts import DataError
 
 
 def in_turn(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -32,3 +36,12 @@ def rate(count: int, seconds: list[float]) -> dict[str, float]:
 def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
     """Spread of how many times as fast the second way was, round by round."""
     return spread([one / other for one, other in zip(slow, fast, strict=True)])
+
+
+def ended(main: Callable[[], int | None]) -> int:
+    """The exit code of a benchmark; a run that is missing or cannot be used is one sentence, and no traceback."""
+    try:
+        return main() or 0
+    except DataError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        return 1

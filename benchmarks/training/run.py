@@ -27,7 +27,7 @@ from factory import train, versions_in  # noqa: E402
 from losses import preference_loss, sft_loss  # noqa: E402
 from recipes import PREF_BETA, PREF_FTX, dpo_recipe, sft_recipe  # noqa: E402
 from teacher.running import publish  # noqa: E402
-from timing import ratio, spread  # noqa: E402
+from timing import ended, ratio, spread  # noqa: E402
 from trainers import TAIL  # noqa: E402
 
 from knowtuning.artifacts import ROOT, DataError, Run, read_json  # noqa: E402
@@ -51,12 +51,8 @@ def main() -> int:
     if not (VENV / "installed").exists():
         print("training: LLaMA-Factory is not installed: run `make bench`.", file=sys.stderr)
         return 2
-    try:
-        run = Run("training", profile=chosen.profile, seed=0)
-        measured = measure(run, 1 if chosen.quick else chosen.runs, 64 if chosen.quick else 0)
-    except DataError as error:
-        print(f"training: {error}", file=sys.stderr)
-        return 1
+    run = Run("training", profile=chosen.profile, seed=0)
+    measured = measure(run, 1 if chosen.quick else chosen.runs, 64 if chosen.quick else 0)
     for stage, rows in measured["stages"].items():
         print(f"{stage}:", table([{"trainer": way, **_shown(row)} for way, row in rows.items()], digits=3), sep="\n")
     if not chosen.quick:
@@ -171,4 +167,4 @@ def _losses(run: Run, stage: str, adapters: dict[str, Path], start: Path, rows: 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

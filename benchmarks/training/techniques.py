@@ -25,7 +25,7 @@ from transformers import PrinterCallback
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from teacher.running import publish  # noqa: E402
-from timing import ratio, spread  # noqa: E402
+from timing import ended, ratio, spread  # noqa: E402
 
 from knowtuning.artifacts import Run  # noqa: E402
 from knowtuning.data.llamafactory import read_alpaca, read_ranking  # noqa: E402
@@ -156,4 +156,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))
