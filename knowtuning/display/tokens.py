@@ -32,10 +32,7 @@ def log_ratios(answers: Mapping[str, tuple[Tokens, Tokens]]) -> View:
     margin    2.75 nats
     """
     chosen, rejected = answers
-    ratios = {
-        name: [(token, value - other) for (token, value), (_, other) in zip(policy, reference, strict=True)]
-        for name, (policy, reference) in answers.items()
-    }
+    ratios = {name: differences(policy, reference) for name, (policy, reference) in answers.items()}
     sums = {name: sum(ratio for _, ratio in tokens) for name, tokens in ratios.items()}
     most = max((abs(ratio) for tokens in ratios.values() for _, ratio in tokens), default=0) or 1
     views = {name: _tokens(tokens, sums[name], most) for name, tokens in ratios.items()}
@@ -43,6 +40,11 @@ def log_ratios(answers: Mapping[str, tuple[Tokens, Tokens]]) -> View:
     views["margin"] = View(f"{margin} = {sums[chosen]:+.2f} − ({sums[rejected]:+.2f})", margin)
     view = rows(views)
     return View(f"{view.html}{_picture(ratios)}", view.text)
+
+
+def differences(policy: Tokens, reference: Tokens) -> list[tuple[str, float]]:
+    """The log-ratio of every token of an answer: its log-probability by the policy less that by the reference."""
+    return [(token, value - other) for (token, value), (_, other) in zip(policy, reference, strict=True)]
 
 
 def _tokens(tokens: Tokens, total: float, most: float) -> View:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from knowtuning.display.tokens import Tokens, differences
 from knowtuning.lab.world import World
 
 PARTS = NAME, FALSE, OTHER = "subject's name", "false values", "other words"
 COLUMNS = ("margin", "chosen", "rejected", *PARTS)
-Tokens = Sequence[tuple[str, float]]
 
 
 def margin_parts(world: World, pairs: Sequence[dict], after: Sequence[dict], before: Sequence[dict]) -> list[dict]:
@@ -27,7 +27,7 @@ def margin_parts(world: World, pairs: Sequence[dict], after: Sequence[dict], bef
     rows = {}
     for pair, policy, reference in zip(pairs, after, before, strict=True):
         row = rows.setdefault(pair["aspect"], {"pairs": 0} | dict.fromkeys(COLUMNS, 0.0))
-        chosen, rejected = (_log_ratios(policy[side], reference[side]) for side in ("chosen", "rejected"))
+        chosen, rejected = (differences(policy[side], reference[side]) for side in ("chosen", "rejected"))
         row["pairs"] += 1
         row["chosen"] += sum(ratio for _, ratio in chosen)
         for part, ratio in _by_part(world, pair["question"], pair["rejected"], rejected):
@@ -37,10 +37,6 @@ def margin_parts(world: World, pairs: Sequence[dict], after: Sequence[dict], bef
         row["margin"] = row["chosen"] - row["rejected"]
         row |= {name: row[name] / row["pairs"] for name in COLUMNS}
     return [{"aspect": aspect, **row} for aspect, row in rows.items()]
-
-
-def _log_ratios(policy: Tokens, reference: Tokens) -> list[tuple[str, float]]:
-    return [(token, value - other) for (token, value), (_, other) in zip(policy, reference, strict=True)]
 
 
 def _by_part(world: World, question: str, answer: str, ratios: Tokens) -> Iterable[tuple[str, float]]:
