@@ -28,10 +28,11 @@ def folded(model: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        model.unmerge_adapter()
+        # peft would compute every sum again to subtract it, and leave its rounding behind
         with torch.no_grad():
-            for weight, before in zip(weights, kept, strict=True):
+            for layer, weight, before in zip(layers, weights, kept, strict=True):
                 weight.copy_(before)
+                layer.merged_adapters.clear()
 
 
 def _foldable(layer: BaseTunerLayer) -> bool:
