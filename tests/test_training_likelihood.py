@@ -11,6 +11,7 @@ from knowtuning.training import likelihood, scored
 from knowtuning.training.batches import batches
 from knowtuning.training.folding import folded
 from knowtuning.training.likelihood import completion_nll
+from knowtuning.training.tree import Tree
 
 SHAPE = {
     "vocab_size": 200,
@@ -206,9 +207,8 @@ def test_batches_are_sorted_and_bounded():
 
 
 def test_a_tree_holds_what_texts_begin_with_once():
-    assert likelihood._tree([([1, 5, 6], 0), ([1, 5, 7], 2), ([1, 9], 1)]) == (
-        [1, 5, 6, 7, 9],
-        [0, 1, 2, 2, 1],
-        [5, 4, 3, 4, 5],
-        [[0, 1, 2], [0, 1, 3], [0, 4]],
-    )
+    tree = Tree([[1, 9], [1, 5, 6], [1, 5, 7], [1, 5]])
+    assert tree.ids == [1, 5, 6, 7, 9]
+    assert tree.positions == [0, 1, 2, 2, 1]
+    assert tree.ends == [5, 4, 3, 4, 5]
+    assert tree.paths == [[0, 4], [0, 1, 2], [0, 1, 3], [0, 1]]

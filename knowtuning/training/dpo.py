@@ -18,7 +18,7 @@ from knowtuning.training.launch import train_elsewhere, wants_processes
 from knowtuning.training.packed import IGNORE, pack, packed
 from knowtuning.training.prompts import encode_within
 from knowtuning.training.reference import answer_log_probs, reference_log_probs
-from knowtuning.training.sft import Uncounted, outcome, run_trainer, shared_arguments
+from knowtuning.training.sft import PackedTrainer, outcome, run_trainer, shared_arguments
 
 REFERENCES = ("start", "base")
 SIDES = ("chosen", "rejected")
@@ -53,7 +53,7 @@ def preference_loss(
     return dpo + gamma * sft, ratios
 
 
-class PreferenceTrainer(Uncounted, DPOTrainer):
+class PreferenceTrainer(PackedTrainer, DPOTrainer):
     """TRL's DPO trainer with our batches and our loss: token ids without padding, a reference that is precomputed.
 
     Examples are those of `dpo_examples` with `ref_chosen_logps` and `ref_rejected_logps`; SFT, perplexity, DPO and
@@ -66,10 +66,9 @@ class PreferenceTrainer(Uncounted, DPOTrainer):
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict], device: Any) -> torch.Tensor:
-        """Preferred tokens of a whole step: of its micro-batches and of all processes."""
-        tokens = sum(preferred_tokens(batch) for batch in batch_samples)
-        return self.accelerator.gather(torch.as_tensor(tokens, device=device)).sum()
+    def counted(self, batch: dict[str, Any]) -> int:
+        """The preferred answers', which are the first half of a batch."""
+        return int((batch["sequence_of"] < len(batch["token_at"]) // 2).sum())
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -92,12 +91,6 @@ class PreferenceTrainer(Uncounted, DPOTrainer):
         for name, value in numbers.items():
             self._metrics["train" if self.model.training else "eval"][name].append(value.item())
         return loss
-
-
-def preferred_tokens(batch: dict[str, Any]) -> torch.Tensor:
-    """How many tokens of a packed batch are labelled and stand in its first half, the preferred answers."""
-    ends = batch["cu_seq_lens_q"]
-    return (batch["labels"][0, : int(ends[len(ends) // 2])] != IGNORE).sum()
 
 
 def collate_pairs(examples: list[dict]) -> dict[str, Any]:

@@ -50,9 +50,10 @@ class FrozenHeadLogProbs(torch.autograd.Function):
 def log_prob_head(model: Any) -> Iterator[None]:
     """Let a causal model return log-probabilities instead of logits for a while.
 
-    `model(**batch)` of a packed batch is then the log-probability of each token after the first, (T-1,), 0 where the
-    label is -100. The forward of the innermost model is replaced, so that adapters and wrappers for several processes
-    work as ever. A model that does more to its logits than its head does (caps, scales) is scored by its own.
+    `model(**batch)` of a batch of `packed.pack` is then the log-probability of each labelled token, (L,), sequence by
+    sequence; what several sequences have in common is scored once. The forward of the innermost model is replaced, so
+    that adapters and wrappers for several processes work as ever. A model that does more to its logits than its head
+    does (caps, scales) is scored by its own.
     """
     whole = innermost(model)
     own, head = whole.forward, plain_head(whole)
@@ -60,17 +61,17 @@ def log_prob_head(model: Any) -> Iterator[None]:
 
     with last_mlp_where_used(whole.base_model) if frozen else nullcontext() as use:
 
-        def forward(labels: torch.Tensor, **batch: Any) -> torch.Tensor:
-            targets = labels[0, 1:]
-            scored = (targets != IGNORE).nonzero().squeeze(-1)
+        def forward(
+            labels: torch.Tensor, before: torch.Tensor, scored: torch.Tensor, label_at: torch.Tensor, **batch: Any
+        ) -> torch.Tensor:
             if frozen:
                 use(scored)
-                hidden = whole.base_model(**batch, use_cache=False).last_hidden_state[0].index_select(0, scored)
-                found = FrozenHeadLogProbs.apply(hidden, _weight(head), targets[scored])
+                hidden = whole.base_model(**batch, use_cache=False).last_hidden_state[0].index_select(0, before)
+                found = FrozenHeadLogProbs.apply(hidden, _weight(head), labels[0])
             else:
-                logits = own(**batch, use_cache=False).logits[0].index_select(0, scored).float()
-                found = logits.log_softmax(-1).gather(-1, targets[scored, None]).squeeze(-1)
-            return found.new_zeros(len(targets)).index_copy(0, scored, found)
+                logits = own(**batch, use_cache=False).logits[0].index_select(0, before).float()
+                found = logits.log_softmax(-1).gather(-1, labels[0, :, None]).squeeze(-1)
+            return found.index_select(0, label_at)
 
         with mock.patch.object(whole, "forward", forward):
             yield

@@ -13,11 +13,10 @@ import torch
 from knowtuning.training.batches import batches
 from knowtuning.training.folding import folded
 from knowtuning.training.scored import Use, innermost, last_mlp_where_used, plain_head
+from knowtuning.training.tree import Ids, Tree, common
 
 ROOM = 192  # tokens of a row of short texts: attention grows with the square of a row
 LOGITS = 2**22  # logits at a time, 16 MB of float32
-
-Ids = list[int]
 
 
 @torch.no_grad()
@@ -86,69 +85,32 @@ def _obeys_masks(stack: Any, reach: int) -> bool:
     )
 
 
-def _rows(texts: Sequence[Ids], max_tokens: int, in_trees: bool) -> tuple[list[list[tuple[int, int]]], list[int]]:
-    """Texts that lie in each row, and the lengths of the rows.
+def _rows(texts: Sequence[Ids], max_tokens: int, in_trees: bool) -> tuple[list[list[int]], list[int]]:
+    """Places of the texts that lie in each row, and the lengths of the rows.
 
-    A text is its place, and with how many tokens it begins as the text before it in its row does. In the order of a
-    dictionary, texts that begin alike are neighbours.
+    In the order of a dictionary, texts that begin alike are neighbours.
     """
-    rows: list[list[tuple[int, int]]] = []
+    rows: list[list[int]] = []
     lengths: list[int] = []
     last: Ids = []
     for place in sorted(range(len(texts)), key=texts.__getitem__):
         text = texts[place]
-        shared = _common(text, last)
-        new = len(text) - shared
+        new = len(text) - common(text, last)
         if in_trees and rows and lengths[-1] + new <= min(max_tokens, max(ROOM, 2 * len(text))):
-            rows[-1].append((place, shared))
+            rows[-1].append(place)
             lengths[-1] += new
         else:
-            rows.append([(place, 0)])
+            rows.append([place])
             lengths.append(len(text))
         last = text
     return rows, lengths
-
-
-def _common(one: Ids, other: Ids) -> int:
-    """How many tokens two texts begin with in common."""
-    for number, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return number
-    return min(len(one), len(other))
-
-
-def _tree(texts: Sequence[tuple[Ids, int]]) -> tuple[Ids, list[int], list[int], list[Ids]]:
-    """Lay texts out as a tree of tokens, depth first; each begins with so many tokens as the one before it does.
-
-    Returns:
-        The tokens; their positions in their texts; where the tokens below each of them end; the path of each text.
-
-    Example:
-        >>> _tree([([1, 5, 6], 0), ([1, 5, 7], 2), ([1, 9], 1)])
-        ([1, 5, 6, 7, 9], [0, 1, 2, 2, 1], [5, 4, 3, 4, 5], [[0, 1, 2], [0, 1, 3], [0, 4]])
-    """
-    ids: Ids = []
-    positions: list[int] = []
-    ends: list[int] = []
-    paths: list[list[int]] = [[]]
-    for text, shared in texts:
-        path, size = paths[-1], len(ids)
-        for node in path[shared:]:
-            ends[node] = size
-        ids += text[shared:]
-        positions += range(shared, len(text))
-        ends += [0] * (len(text) - shared)
-        paths.append(path[:shared] + list(range(size, len(ids))))
-    for node in paths[-1]:
-        ends[node] = len(ids)
-    return ids, positions, ends, paths[1:]
 
 
 @dataclass(frozen=True)
 class _Layout:
     """Rows as tensors.
 
-    Of shape (rows, longest): ids, positions, ends (see `_tree`; padding ends with the row). One entry per token that
+    Of shape (rows, longest): ids, positions, ends (see `Tree`; padding ends with the row). One entry per token that
     counts: target, the token; before, the place of the one that predicts it, all rows being one line; text, its place.
     """
 
@@ -160,14 +122,17 @@ class _Layout:
     text: torch.Tensor
 
 
-def _layout(rows: list[list[tuple[int, int]]], texts: Sequence[Ids], completions: Sequence[Ids], pad: int) -> _Layout:
+def _layout(rows: list[list[int]], texts: Sequence[Ids], completions: Sequence[Ids], pad: int) -> _Layout:
     """The rows of a forward pass."""
-    trees = [_tree([(texts[place], shared) for place, shared in row]) for row in rows]
-    width = max(len(ids) for ids, *_ in trees)
-    filled = [(ids + [pad] * (n := width - len(ids)), at + [0] * n, ends + [width] * n) for ids, at, ends, _ in trees]
+    trees = [Tree([texts[place] for place in row]) for row in rows]
+    width = max(len(tree.ids) for tree in trees)
+    filled = [
+        (tree.ids + [pad] * (n := width - len(tree.ids)), tree.positions + [0] * n, tree.ends + [width] * n)
+        for tree in trees
+    ]
     target, before, of = [], [], []
-    for number, (row, (*_, paths)) in enumerate(zip(rows, trees, strict=True)):
-        for (place, _), path in zip(row, paths, strict=True):
+    for number, (row, tree) in enumerate(zip(rows, trees, strict=True)):
+        for place, path in zip(row, tree.paths, strict=True):
             size = len(completions[place])
             target += completions[place]
             before += [number * width + node for node in path[len(path) - size :]]

@@ -1,4 +1,4 @@
-"""Batches without padding: the sequences of a batch end to end in one row, and attention that stays inside each."""
+"""Batches without padding: sequences in one row, what they begin with in common once, and attention inside each."""
 
 from __future__ import annotations
 
@@ -6,45 +6,75 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from knowtuning.training.head import IGNORE, log_prob_head
 from knowtuning.training.lora import one_product
+from knowtuning.training.tree import Tree
 
 NAME = "packed"
 
 
 def pack(sequences: list[list[int]], labels: list[list[int]]) -> dict[str, torch.Tensor]:
-    """One row out of several sequences, with what a model needs to keep them apart.
+    """One row out of several sequences, as a tree: a beginning that sequences share is there, and computed, once.
+
+    A token's states depend on what is before it only, so those of a shared beginning are the same in all sequences,
+    and its gradient is the sum of theirs. A pair of answers shares its prompt and more; all prompts share a template.
+    The last token of a sequence predicts nothing and is left out.
+
+    Args:
+        sequences: token ids.
+        labels: for each token itself, or -100 where it is not scored. A first token never is: nothing predicts it.
 
     Returns:
-        `input_ids`, `position_ids` (from 0 in each sequence) and `labels` of shape (1, T), T the sum of the lengths; a
-        sequence's first token has the label -100, as nothing before it predicts it. `cu_seq_lens_q` and `_k` hold the
-        n + 1 places where sequences begin and end, `max_length_q` and `_k` the longest length: the names under which
-        transformers hands them to every attention function. For ours, `token_at` (n, longest) is the place of the token
-        in each slot of a padded layout, and `slot_of` (T,) the slot of each token; padding has its row's last token.
+        Of the T tokens of the row: `input_ids` and `position_ids` (1, T).
+        Of the L labelled tokens, sequence by sequence: `sequence_of` (L,), and `label_at` (L,), its place among the P
+        that differ in what they are or what they follow. Of those: `labels` (1, P), the ids, and `before` (P,), the
+        places of the tokens that predict them; `scored` (S,) are these places, each once.
+        For attention, which runs in a padded layout: `token_at` (n, longest), the token in each slot (padding has its
+        sequence's last); `slot_of` (T,), the slot in which a token is computed; `again_slot` and `again_token`, the
+        other slots of shared tokens and the tokens in them.
 
     Example:
-        >>> batch = pack([[5, 6, 7], [8, 9]], [[-100, 6, 7], [-100, 9]])
-        >>> batch["position_ids"].tolist(), batch["cu_seq_lens_q"].tolist()
-        ([[0, 1, 2, 0, 1]], [0, 3, 5])
+        >>> batch = pack([[5, 6, 7, 8], [5, 6, 9, 8]], [[-100, -100, 7, 8], [-100, -100, 9, 8]])
+        >>> batch["input_ids"].tolist(), batch["position_ids"].tolist()
+        ([[5, 6, 7, 9]], [[0, 1, 2, 2]])
+        >>> batch["labels"].tolist(), batch["before"].tolist(), batch["label_at"].tolist()
+        ([[7, 8, 9, 8]], [1, 2, 1, 3], [0, 1, 2, 3])
     """
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
-    ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    tree = Tree([sequence[:-1] or sequence for sequence in sequences])
+    scored = [[at for at, label in enumerate(each) if at and label != IGNORE] for each in labels]
+    pairs: dict[tuple[int, int], int] = {}
+    label_at = [
+        pairs.setdefault((path[at - 1], each[at]), len(pairs))
+        for path, each, places in zip(tree.paths, labels, scored, strict=True)
+        for at in places
+    ]
+    before, targets = np.array([*pairs], dtype=np.int64).reshape(-1, 2).T
+    longest = max(map(len, tree.paths))
+    slots = np.array([path + path[-1:] * (longest - len(path)) for path in tree.paths])
+    real = np.arange(longest) < np.array([[len(path)] for path in tree.paths])
+    filled = real.flatten().nonzero()[0]
+    first = np.unique(slots.flatten()[filled], return_index=True)[1]
+    again = np.delete(filled, first)
     row = {
-        "input_ids": torch.tensor([[token for sequence in sequences for token in sequence]]),
-        "labels": torch.tensor([[label for each in labels for label in each]]),
-        "position_ids": torch.cat([torch.arange(length) for length in lengths.tolist()])[None],
+        "input_ids": [tree.ids],
+        "position_ids": [tree.positions],
+        "labels": targets[None],
+        "before": before,
+        "scored": np.unique(before),
+        "label_at": np.array(label_at, dtype=np.int64),
+        "sequence_of": np.repeat(np.arange(len(scored)), [len(places) for places in scored]),
+        "token_at": slots,
+        "slot_of": filled[first],
+        "again_slot": again,
+        "again_token": slots.flatten()[again],
     }
-    row["labels"][row["position_ids"] == 0] = IGNORE
-    longest = int(lengths.max())
-    row |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
-    starts, within = ends[:-1, None].long(), torch.arange(longest)
-    row["token_at"] = starts + torch.minimum(within, lengths[:, None] - 1)
-    row["slot_of"] = (within < lengths[:, None]).flatten().nonzero().squeeze(-1)
-    return row
+    # torch itself takes eight times as long to read a list
+    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in row.items()}
 
 
 def packed_attention(
@@ -57,6 +87,8 @@ def packed_attention(
     scaling: float | None = None,
     token_at: torch.Tensor | None = None,
     slot_of: torch.Tensor | None = None,
+    again_slot: torch.Tensor | None = None,
+    again_token: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each sequence of a packed row, by torch's own kernel.
@@ -66,12 +98,13 @@ def packed_attention(
 
     Shapes: query (1, heads, T, d), key and value (1, kv heads, T, d); the result (1, T, heads, d).
     """
-    if token_at is None or slot_of is None:
+    if token_at is None or slot_of is None or again_slot is None or again_token is None:
         raise ValueError("packed attention needs a batch of `pack`: leave `packed(model)` before anything else.")
-    padded = (_Padded.apply(tensor[0], token_at, slot_of) for tensor in (query, key, value))
+    queries = _Padded.apply(query[0], token_at, slot_of)
+    keys, values = (_Padded.apply(each[0], token_at, slot_of, again_slot, again_token) for each in (key, value))
     grouped = key.shape[1] != query.shape[1]
     attended = scaled_dot_product_attention(
-        *padded, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
+        queries, keys, values, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
     )
     return _Unpadded.apply(attended, slot_of)[None], None
 
@@ -80,17 +113,23 @@ class _Padded(torch.autograd.Function):
     """(heads, T, d) to (n, heads, longest, d).
 
     No query that counts sees padding, so padding gets no gradient, and the way back only picks. Left to itself,
-    autograd would add up rows that it cannot know to be zero, one by one.
+    autograd would add up rows that it cannot know to be zero, one by one. A token with several slots is a query that
+    counts in one of them; as key and value it gets what comes back to all, if `again_slot` and `again_token` are given.
     """
 
     @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor, token_at: torch.Tensor, slot_of: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(slot_of)
+    def forward(ctx: Any, tensor: torch.Tensor, token_at: torch.Tensor, slot_of: torch.Tensor, *again: Any) -> Any:
+        ctx.save_for_backward(slot_of, *again)
         return tensor.transpose(0, 1)[token_at].transpose(1, 2)
 
     @staticmethod
-    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return _picked(upstream, *ctx.saved_tensors).transpose(0, 1), None, None
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        slot_of, *again = ctx.saved_tensors
+        gradient = _picked(upstream, slot_of)
+        if again:
+            again_slot, again_token = again
+            gradient.index_add_(0, again_token, _picked(upstream, again_slot))
+        return gradient.transpose(0, 1), None, None, *[None] * len(again)
 
 
 class _Unpadded(torch.autograd.Function):

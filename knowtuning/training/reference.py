@@ -22,13 +22,11 @@ SAMPLED = 4096  # values of a frozen matrix that stand for all of them in its fi
 
 def answer_log_probs(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Summed log-probability of the labelled tokens of each sequence of a packed row, and their number; both (n,)."""
-    labels = batch["labels"]
+    batch = dict(batch)
+    sequence_of = batch.pop("sequence_of")
     log_probs = model(**batch)
-    lengths = batch["cu_seq_lens_q"].diff().to(labels.device)
-    sequence = torch.arange(len(lengths), device=labels.device).repeat_interleave(lengths)[1:]
-    sums = log_probs.new_zeros(len(lengths)).index_add(0, sequence, log_probs)
-    counts = sums.detach().new_zeros(len(lengths)).index_add(0, sequence, (labels[0, 1:] != IGNORE).to(sums.dtype))
-    return sums, counts
+    none = log_probs.detach().new_zeros(len(batch["token_at"]))
+    return none.index_add(0, sequence_of, log_probs), none.index_add(0, sequence_of, torch.ones_like(none[sequence_of]))
 
 
 @torch.no_grad()
@@ -76,16 +74,20 @@ def _computed(model: Any, missing: dict, budget: int, autocast: Any) -> Iterator
             prompts, answers = zip(*(missing[key] for key in keys), strict=True)
             rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
             labels = [[IGNORE] * len(p) + a for p, a in zip(prompts, answers, strict=True)]
-            batch = {k: v.to(model.device) if torch.is_tensor(v) else v for k, v in pack(rows, labels).items()}
+            batch = {name: tensor.to(model.device) for name, tensor in pack(rows, labels).items()}
             yield from zip(keys, answer_log_probs(model, batch)[0].float().tolist(), strict=True)
             tick(done := done + len(keys))
 
 
 def _parts(missing: dict, budget: int) -> Iterator[list[str]]:
-    """Keys of examples of like length, as many at once as the budget of tokens holds."""
+    """Keys of as many examples at once as the budget of tokens holds: those of one prompt, then of like length."""
     part, tokens = [], 0
-    for key in sorted(missing, key=lambda key: sum(map(len, missing[key]))):
-        length = sum(map(len, missing[key]))
+    lengths = {key: len(prompt) + len(answer) for key, (prompt, answer) in missing.items()}
+    longest: dict[tuple[int, ...], int] = {}
+    for key, (prompt, _) in missing.items():
+        longest[tuple(prompt)] = max(lengths[key], longest.get(tuple(prompt), 0))
+    for key in sorted(missing, key=lambda key: (longest[tuple(missing[key][0])], missing[key][0])):
+        length = lengths[key]
         if part and tokens + length > budget:
             yield part
             part, tokens = [], 0

@@ -6,6 +6,7 @@ import math
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from datasets import Dataset, disable_progress_bars
@@ -17,7 +18,7 @@ from knowtuning.profiles import Profile
 from knowtuning.progress import Tick, progress
 from knowtuning.training.launch import train_elsewhere, wants_processes
 from knowtuning.training.models import device
-from knowtuning.training.packed import IGNORE, pack, packed
+from knowtuning.training.packed import pack, packed
 from knowtuning.training.prompts import encode_within
 
 disable_progress_bars()
@@ -40,23 +41,57 @@ def sft_examples(tokenizer: Any, rows: list[dict], max_length: int) -> tuple[lis
     return examples, cut
 
 
-class Uncounted:
-    """A trainer that does not count its floating-point operations: that takes a walk over all weights a step."""
+class PackedTrainer:
+    """What a trainer of packed batches counts otherwise than transformers, and the walks that it spares.
+
+    In every step transformers walks over all modules four times: to switch them to training, to clip and to delete
+    gradients, to count operations. Only the optimizer's parameters have gradients; of a small model's step the walks
+    are a fifteenth.
+    """
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        switch = self.model.train
+
+        def train(mode: bool = True) -> Any:
+            return self.model if self.model.training == mode else switch(mode)
+
+        def zero_grad(set_to_none: bool = True) -> None:
+            self.optimizer.zero_grad(set_to_none)
+
+        with mock.patch.multiple(self.model, train=train, zero_grad=zero_grad):
+            return super().train(*args, **kwargs)
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if self.is_fsdp_enabled:
+            return super()._clip_grad_norm(model)
+        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        return self.accelerator.clip_grad_norm_(trained, self.args.max_grad_norm)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0
 
+    def counted(self, batch: dict[str, Any]) -> int:
+        """Tokens of a batch that the mean of the SFT loss is over."""
+        return len(batch["label_at"])
 
-class AnswerTrainer(Uncounted, SFTTrainer):
+    def _get_num_items_in_batch(self, batch_samples: list[dict], device: Any) -> torch.Tensor:
+        """Such tokens of a whole step: of its micro-batches and of all processes."""
+        tokens = torch.tensor(sum(map(self.counted, batch_samples)), device=device)
+        return self.accelerator.gather(tokens).sum()
+
+
+class AnswerTrainer(PackedTrainer, SFTTrainer):
     """TRL's SFT trainer over packed batches: the mean negative log-likelihood of all answers' tokens of a step."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        tokens = (inputs["labels"][0, 1:] != IGNORE).sum() if num_items_in_batch is None else num_items_in_batch
-        loss = -model(**inputs).sum() / tokens
+        batch = {name: tensor for name, tensor in inputs.items() if name != "sequence_of"}
+        loss = -model(**batch).sum()
+        if num_items_in_batch is None:
+            return loss / self.counted(batch)
         # the tokens are those of all processes, and DDP averages over processes
-        return loss if num_items_in_batch is None else loss * self.accelerator.num_processes
+        return loss / num_items_in_batch * self.accelerator.num_processes
 
 
 def sft_trainer(
