@@ -16,6 +16,7 @@ from knowtuning.training.shapes import config_of
 from knowtuning.training.trial import Stage
 
 HIDDEN, INTERMEDIATE = 256, 704
+HEADS = ("labels", "before", "scored", "label_at", "sequence_of")  # what of a batch the layers are not given
 PROFILE = get_profile("paper-7b-qlora")
 
 
@@ -41,8 +42,8 @@ def bytes_per_token(folder, layers, gradients, saving=False):
         model.enable_input_require_grads()
     peaks = []
     for length in (64, 192):
-        batch = pack([[5] * length] * 4, [[5] * length] * 4)
-        del batch["labels"]
+        rows = [[token] * (length + 1) for token in (5, 6, 7, 8)]  # the last token is none of the layers'
+        batch = {name: tensor for name, tensor in pack(rows, rows).items() if name not in HEADS}
         with (
             packed(model),
             LiveTensors() as live,

@@ -12,13 +12,33 @@ from knowtuning.training.lora import one_product
 from knowtuning.training.models import load_base, new_adapter
 from knowtuning.training.packed import IGNORE, pack, packed
 from knowtuning.training.scored import last_mlp_where_used
+from knowtuning.training.swiglu import SwiGlu, swiglu_in_place
 
 
 def sequences(vocabulary):
-    """Twenty rows of very different length."""
+    """Twenty rows of very different length; some begin alike, one is the beginning of others, two are the same."""
     chance = torch.Generator().manual_seed(0)
     lengths = torch.randint(3, 60, (20,), generator=chance)
-    return [torch.randint(5, vocabulary, (int(length),), generator=chance).tolist() for length in lengths]
+    rows = [torch.randint(5, vocabulary, (int(length),), generator=chance).tolist() for length in lengths]
+    rows[3:6] = [rows[2] + row for row in rows[3:6]]
+    rows[4][len(rows[2]) : len(rows[2]) + 2] = rows[3][len(rows[2]) : len(rows[2]) + 2]
+    rows[9] = rows[8]
+    return [rows[number] for number in torch.randperm(20, generator=chance).tolist()]
+
+
+def unscored(rows):
+    """The rows' labels, whose first two tokens carry none."""
+    return [[IGNORE] * 2 + row[2:] for row in rows]
+
+
+def of_model(batch):
+    """What of a batch the layers are given."""
+    heads = ("labels", "before", "scored", "label_at", "sequence_of")
+    return {name: tensor for name, tensor in batch.items() if name not in heads}
+
+
+def scored_by(model, batch):
+    return model(**{name: tensor for name, tensor in batch.items() if name != "sequence_of"})
 
 
 def grouped():
@@ -37,37 +57,51 @@ def test_states_and_gradients_are_those_of_each_sequence_alone(untrained_base, k
         model.zero_grad()
         if together:
             batch = pack(rows, rows)
-            batch.pop("labels")
             with packed(model):
-                states = model.base_model(**batch, use_cache=False).last_hidden_state[0]
+                row = model.base_model(**of_model(batch), use_cache=False).last_hidden_state[0]
+            # each sequence reads its own tokens' states out of the row, and so sends its gradient back to them
+            states = torch.cat([row[at[: len(seq) - 1]] for at, seq in zip(batch["token_at"], rows, strict=True)])
         else:
-            alone = [model.base_model(torch.tensor([row]), use_cache=False).last_hidden_state[0] for row in rows]
+            alone = [model.base_model(torch.tensor([row[:-1]]), use_cache=False).last_hidden_state[0] for row in rows]
             states = torch.cat(alone)
-        (states * torch.linspace(-1, 1, states.shape[-1])).mean().backward()
+        (states * torch.linspace(-1, 1, states.numel()).view_as(states)).mean().backward()
         found.append((states.detach(), model.base_model.layers[0].mlp.up_proj.weight.grad.clone()))
     assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
     assert torch.allclose(found[0][1], found[1][1], atol=1e-6) and found[0][1].abs().max() > 1e-5
 
 
-def test_no_token_stands_in_a_packed_row_but_the_sequences(untrained_base):
+def test_a_token_stands_in_a_packed_row_once_for_all_that_is_before_it():
     rows = sequences(100)
-    batch = pack(rows, [[IGNORE, *row[1:]] for row in rows])
-    assert batch["input_ids"].shape == (1, sum(map(len, rows))) == batch["position_ids"].shape
-    assert batch["input_ids"][0].tolist() == [token for row in rows for token in row]
-    assert batch["max_length_q"] == max(map(len, rows))
-    starts = batch["cu_seq_lens_q"][:-1].long()
-    assert (batch["labels"][0, starts] == IGNORE).all() and (batch["position_ids"][0, starts] == 0).all()
+    batch = pack(rows, rows)
+    beginnings = {tuple(row[:end]) for row in rows for end in range(1, len(row))}
+    assert batch["input_ids"].shape == (1, len(beginnings)) == batch["position_ids"].shape
+    assert len(beginnings) < sum(len(row) - 1 for row in rows)
+    for at, row in zip(batch["token_at"], rows, strict=True):
+        assert batch["input_ids"][0, at[: len(row) - 1]].tolist() == row[:-1]
+        assert batch["position_ids"][0, at[: len(row) - 1]].tolist() == list(range(len(row) - 1))
+        assert len(set(at[len(row) - 2 :].tolist())) == 1  # the last token fills the row up
+
+
+def test_a_token_is_scored_once_where_it_follows_the_same(untrained_base):
+    rows = [[5, 6, 7, 8], [5, 6, 7, 9], [5, 6, 4]]
+    batch = pack(rows, unscored(rows))
+    assert batch["labels"].tolist() == [[7, 8, 9, 4]]
+    assert batch["before"].tolist() == [1, 2, 2, 1] and batch["scored"].tolist() == [1, 2]
+    assert batch["label_at"].tolist() == [0, 1, 0, 2, 3]
+    assert batch["sequence_of"].tolist() == [0, 0, 1, 1, 2]
 
 
 def test_a_first_token_never_carries_a_label():
-    assert pack([[5, 6], [7, 8]], [[5, 6], [7, 8]])["labels"].tolist() == [[IGNORE, 6, IGNORE, 8]]
+    assert pack([[5, 6], [7, 8]], [[5, 6], [7, 8]])["labels"].tolist() == [[6, 8]]
+    assert pack([[5], [7, 8]], [[5], [7, 8]])["labels"].tolist() == [[8]]
+    assert pack([[5, 6]], [[IGNORE] * 2])["labels"].tolist() == [[]]
 
 
 def test_the_attention_of_before_comes_back(untrained_base):
     model = AutoModelForCausalLM.from_pretrained(str(untrained_base))
     before = model.config._attn_implementation
     with packed(model), pytest.raises(ValueError, match="packed attention needs a batch"):
-        model(input_ids=torch.tensor([[5, 6]]), labels=torch.tensor([[5, 6]]))
+        model.base_model(input_ids=torch.tensor([[5, 6]]))
     assert model.config._attn_implementation == before
     model(torch.tensor([[5, 6]]))
 
@@ -77,20 +111,17 @@ def test_the_head_gives_log_probs_and_gradients_of_a_full_log_softmax(monkeypatc
     monkeypatch.setattr(head, "LOGITS", logits)
     model = grouped().requires_grad_(False)
     rows = sequences(model.config.vocab_size)
-    batch = pack(rows, [[IGNORE] * 2 + row[2:] for row in rows])
+    batch = pack(rows, unscored(rows))
     found = []
     for ours in (False, True):
         model.model.layers[0].mlp.up_proj.weight.requires_grad_(True).grad = None
         if ours:
             with packed(model):
-                log_probs = model(**batch)
+                log_probs = scored_by(model, batch)
         else:
-            alone = [model(torch.tensor([row])).logits[0, :-1].log_softmax(-1) for row in rows]
-            picked = [
-                scores.gather(-1, torch.tensor(row[1:])[:, None])[:, 0] for scores, row in zip(alone, rows, strict=True)
-            ]
-            log_probs = torch.zeros(batch["labels"].shape[1] - 1)
-            log_probs[batch["labels"][0, 1:] != IGNORE] = torch.cat([scores[1:] for scores in picked])
+            alone = [model(torch.tensor([row])).logits[0, 1:-1].log_softmax(-1) for row in rows]
+            targets = [torch.tensor(row[2:], dtype=torch.long)[:, None] for row in rows]
+            log_probs = torch.cat([each.gather(-1, of)[:, 0] for each, of in zip(alone, targets, strict=True)])
         (log_probs * torch.linspace(0.5, 2, len(log_probs))).sum().backward()
         found.append((log_probs.detach(), model.model.layers[0].mlp.up_proj.weight.grad.clone()))
     assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
@@ -111,7 +142,7 @@ def test_a_model_that_caps_its_logits_is_scored_by_its_own(monkeypatch):
     row = [5, 6, 7, 8]
     expected = model(input_ids=torch.tensor([row])).logits[0, :-1].log_softmax(-1)
     with packed(model):
-        found = model(**pack([row], [row]))
+        found = scored_by(model, pack([row], [row]))
     assert torch.allclose(found, expected.gather(-1, torch.tensor(row[1:])[:, None])[:, 0], atol=1e-5)
     assert model.forward is capped
 
@@ -163,3 +194,44 @@ def test_lora_in_one_product_has_the_gradients_of_three(targets):
     for name, gradient in gradients.items():
         assert torch.allclose(gradient, expected[name], atol=1e-6), name
         assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["with biases", "plain"])
+def test_swiglu_in_place_has_the_states_and_gradients_of_the_models_own(kind):
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 100}
+    shape |= {"num_attention_heads": 4, "mlp_bias": kind == "with biases"}
+    model, ids = LlamaForCausalLM(LlamaConfig(**shape)), torch.tensor([[5, 6, 7, 8]])
+    found = []
+    for ours in (False, True):
+        model.zero_grad()
+        with swiglu_in_place(model) if ours else nullcontext():
+            assert sum("forward" in vars(module) for module in model.modules()) == 2 * ours
+            loss = model(ids, labels=ids).loss
+            loss.backward()
+        found.append((loss.detach(), {name: weight.grad.clone() for name, weight in model.named_parameters()}))
+    assert not any("forward" in vars(module) for module in model.modules())
+    (plain, expected), (one, gradients) = found
+    assert torch.allclose(plain, one, atol=1e-6)
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, expected[name], atol=1e-6), name
+    assert max(gradient.abs().max() for gradient in gradients.values()) > 1e-2
+
+
+def test_swiglu_is_left_alone_where_it_is_another_or_somebody_else_replaced_it():
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    other = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=100, hidden_act="gelu"))
+    replaced = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=100))
+    mlp = replaced.model.layers[0].mlp
+    mlp.forward = own = mlp.forward
+    with swiglu_in_place(other), swiglu_in_place(replaced):
+        assert "forward" not in vars(other.model.layers[0].mlp)
+        assert mlp.forward is own
+
+
+def test_swiglu_in_place_refuses_a_second_way_back():
+    gate, up = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4, requires_grad=True)
+    result = SwiGlu.apply(gate * 1, up * 1).sum()
+    result.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        result.backward()

@@ -3,8 +3,9 @@
     python benchmarks/training/techniques.py [--quick]
 
 The same steps on the lab's files, in turn and in one process: as it is; with padding to the longest of each batch; with
-a full log-softmax of all logits; with all of the last layer; with LoRA's three products; and with activations computed
-anew on the way back, which costs time and saves memory. (The reference on the disk: see `training.json`.)
+what sequences begin with in common computed for each; with a full log-softmax of all logits; with all of the last
+layer; with LoRA's three products; with the model's own SwiGLU; with the walks over all modules; and with activations
+computed anew on the way back, which costs time and saves memory. (The reference on the disk: see `training.json`.)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from transformers import PrinterCallback
+from transformers import PrinterCallback, Trainer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,7 +30,7 @@ from timing import ended, ratio, spread  # noqa: E402
 
 from knowtuning.artifacts import Run  # noqa: E402
 from knowtuning.data.llamafactory import read_alpaca, read_ranking  # noqa: E402
-from knowtuning.training import dpo, head, models, packed, sft  # noqa: E402
+from knowtuning.training import dpo, head, models, packed, sft, tree  # noqa: E402
 from knowtuning.training.gauge import Memory  # noqa: E402
 
 LIMIT = 1e-3  # nats between the losses of any two ways, step by step
@@ -53,6 +54,8 @@ def without(part: str) -> Iterator[None]:
         if part == "packing":
             for module in (sft, dpo):
                 stack.enter_context(mock.patch.object(module, "pack", padded(packed.pack)))
+        elif part == "shared beginnings":
+            stack.enter_context(mock.patch.object(tree, "common", lambda one, other: 0))
         elif part == "log-probabilities of labels only":
             stack.enter_context(mock.patch.object(head, "plain_head", lambda model: None))
         elif part == "the last MLP where scored":
@@ -60,16 +63,26 @@ def without(part: str) -> Iterator[None]:
             stack.enter_context(mock.patch.object(head, "last_mlp_where_used", lambda layers: everything))
         elif part == "LoRA in one product":
             stack.enter_context(mock.patch.object(packed, "one_product", lambda model: contextlib.nullcontext()))
+        elif part == "SwiGLU in place":
+            stack.enter_context(mock.patch.object(packed, "swiglu_in_place", lambda model: contextlib.nullcontext()))
+        elif part == "walks spared":
+            for name in ("train", "_clip_grad_norm"):
+                theirs = getattr(Trainer, name)
+                stack.enter_context(mock.patch.object(sft.PackedTrainer, name, theirs))
         yield
 
 
 PARTS = (
     "packing",
+    "shared beginnings",
     "log-probabilities of labels only",
     "the last MLP where scored",
     "LoRA in one product",
+    "SwiGLU in place",
+    "walks spared",
     "kept activations",
 )
+GAUGED = ("shared beginnings", "log-probabilities of labels only", "SwiGLU in place", "kept activations")
 
 
 class Bench:
@@ -122,7 +135,7 @@ def measure(run: Run, repeats: int, rows: int) -> dict[str, Any]:
                 for off in ("nothing", *PARTS):
                     bench.train(off)
             seconds = bench.seconds
-            for off in ("nothing", "log-probabilities of labels only", "kept activations"):
+            for off in ("nothing", *GAUGED):
                 bench.train(off, gauge=True)
         ours = bench.losses["nothing"]
         stages[stage] = {

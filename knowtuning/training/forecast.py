@@ -16,9 +16,9 @@ from knowtuning.training.trial import WATCHED, Stage, tokens_at_once
 
 # Numbers per token in a Llama layer, as (times hidden size, times intermediate size), in the computation's precision;
 # measured with `gauge.LiveTensors` on small layers, where tests hold them to a quarter.
-KEPT = (14, 4.3)  # by a layer, for its backward pass, with LoRA on all matrices
-WORKING = (10, 2)  # besides, while a layer goes backward
-FORWARD = (7, 4)  # at most in a pass without gradients
+KEPT = (11.2, 3.1)  # by a layer, for its backward pass, with LoRA on all matrices
+WORKING = (12.6, 0)  # besides, while a layer goes backward
+FORWARD = (5.4, 3.6)  # at most in a pass without gradients
 HEAD = 8 * LOGITS  # what the head holds of the vocabulary at once, twice in half and once in full precision
 SAMPLING = 32  # bytes per entry of the vocabulary and answer while the next token is drawn
 RESERVE = 2**30  # CUDA itself, and what its allocator cannot use

@@ -13,6 +13,7 @@ from transformers import AttentionInterface
 
 from knowtuning.training.head import IGNORE, log_prob_head
 from knowtuning.training.lora import one_product
+from knowtuning.training.swiglu import swiglu_in_place
 from knowtuning.training.tree import Tree
 
 NAME = "packed"
@@ -160,7 +161,7 @@ AttentionInterface.register(NAME, packed_attention)
 def packed(model: Any) -> Iterator[None]:
     """Let a causal model read packed batches and answer with log-probabilities (`head.log_prob_head`) for a while."""
     before = model.config._attn_implementation
-    with one_product(model), log_prob_head(model):
+    with one_product(model), swiglu_in_place(model), log_prob_head(model):
         model.set_attn_implementation(NAME)
         try:
             yield

@@ -30,7 +30,7 @@ def plain_head(model: Any) -> Any:
         return None
     with _probing(model) as ids:
         logits = model(input_ids=ids, use_cache=False).logits
-        return head if _alike(head(stack(input_ids=ids, use_cache=False)[0]), logits) else None
+        return head if alike(head(stack(input_ids=ids, use_cache=False)[0]), logits) else None
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def last_mlp_where_used(stack: Any) -> Iterator[Use]:
         with _probing(stack) as ids:
             for used[0] in (torch.tensor([1]), None):
                 outputs.append(stack(input_ids=ids, use_cache=False)[0][0, 1])
-        yield partial(used.__setitem__, 0) if _alike(*outputs) else lambda rows: None
+        yield partial(used.__setitem__, 0) if alike(*outputs) else lambda rows: None
 
 
 @contextmanager
@@ -86,5 +86,5 @@ def _probing(model: Any) -> Iterator[torch.Tensor]:
         yield torch.tensor(PROBE, device=model.device)
 
 
-def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.allclose(one, other, atol=1e-3, rtol=1e-5 if one.dtype == torch.float32 else 1e-2)

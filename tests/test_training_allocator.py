@@ -1,0 +1,32 @@
+"""What one batch frees, the next takes without asking the kernel."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+BATCHES = """
+import resource
+from knowtuning.training.allocator import keep_freed_memory
+keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for number in range(20):
+    if number == 10:
+        before = faults()
+    held = [b"x" * 2**22 for _ in range(8)]
+    del held
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+@pytest.mark.parametrize("set_by_user", [{}, {"MALLOC_TRIM_THRESHOLD_": "0"}])
+def test_a_batch_finds_the_memory_of_the_one_before_but_for_a_user_who_wants_it_otherwise(set_by_user):
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", BATCHES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=bare | set_by_user)
+    taken = 10 * 8 * 2**22 // 4096  # pages, if each batch takes all of them anew
+    assert int(done.stdout) > taken / 2 if set_by_user else int(done.stdout) < taken / 100
