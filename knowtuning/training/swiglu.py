@@ -59,9 +59,11 @@ def _forward(module: Any) -> Any:
 
 @torch.no_grad()
 def _is_swiglu(module: Any) -> bool:
-    weight = next(weight for weight in module.parameters() if weight.is_floating_point())
+    weights = list(module.parameters())
+    # NF4 alone takes any dtype
+    dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), torch.float32)
     # far from zero, where every such function is a straight line
-    x = torch.linspace(-20, 20, 2 * module.gate_proj.in_features, dtype=weight.dtype, device=weight.device).view(2, -1)
+    x = torch.linspace(-20, 20, 2 * module.gate_proj.in_features, device=weights[0].device).to(dtype).view(2, -1)
     with evaluating(module):
         theirs, ours = module(x), _forward(module)(x)
     return alike(theirs / theirs.abs().max(), ours / theirs.abs().max())
