@@ -19,7 +19,7 @@ from knowtuning.training.dpo import dpo_examples, dpo_loss, dpo_trainer, step_ze
 from knowtuning.training.models import load_adapter, load_base, load_tokenizer, new_adapter, save_adapter
 from knowtuning.training.packed import packed
 from knowtuning.training.prompts import encode, fit
-from knowtuning.training.sft import sft_examples, train_sft
+from knowtuning.training.sft import PackedTrainer, sft_examples, train_sft
 
 PROFILE = replace(
     get_profile("smoke"),
@@ -128,6 +128,23 @@ def test_sft_learns_and_its_adapter_loads(untrained_base, model, tokenizer, rows
         assert torch.allclose(loaded(ids).logits, trained(ids).logits, atol=1e-5)
 
 
+def test_the_walks_that_a_step_is_spared_change_nothing(untrained_base, tokenizer, rows, monkeypatch):
+    profile = replace(PROFILE, lora_dropout=0.3, sft_epochs=1)
+    found = []
+    for spared in (True, False):
+        for name in () if spared else ("train", "_clip_grad_norm"):
+            monkeypatch.setattr(PackedTrainer, name, getattr(Trainer, name))
+        # the base comes in evaluation mode, in which dropout and checkpointing would sleep
+        model, losses, _ = train_sft(
+            new_adapter(load_base(untrained_base, "none"), profile, 0), tokenizer, rows, profile, 0
+        )
+        found.append((losses, {name: weight for name, weight in model.named_parameters() if "lora_" in name}))
+    (losses, ours), (expected, theirs) = found
+    assert losses == expected
+    assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+    assert max(weight.abs().max() for name, weight in ours.items() if "lora_B" in name) > 1e-3
+
+
 @pytest.fixture
 def adapted(model, untrained_base, tokenizer, rows, tmp_path):
     """An adapter that differs from the base, loaded to be trained further."""
@@ -191,7 +208,10 @@ def test_what_we_override_in_trl_is_still_there():
     assert "dataset" in inspect.signature(DPOTrainer._prepare_dataset).parameters
     counted = inspect.signature(DPOTrainer._get_num_items_in_batch).parameters
     assert list(counted) == ["self", "batch_samples", "device"]
-    assert "current_gradient_accumulation_steps" in inspect.getsource(Trainer)
+    source = inspect.getsource(Trainer)
+    assert "current_gradient_accumulation_steps" in source
+    assert all(step in source for step in ("model.train()", "model.zero_grad()", "self._clip_grad_norm(model)"))
+    assert "self.is_fsdp_enabled =" in source
     for trainer in (DPOTrainer, SFTTrainer):
         given = inspect.signature(trainer.compute_loss).parameters
         assert list(given) == ["self", "model", "inputs", "return_outputs", "num_items_in_batch"]

@@ -50,10 +50,15 @@ class PackedTrainer:
     """
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        switch = self.model.train
+        switch, now = self.model.train, None
 
         def train(mode: bool = True) -> Any:
-            return self.model if self.model.training == mode else switch(mode)
+            nonlocal now
+            # not `self.model.training`: a new adapter is in training mode over a base that is not
+            if mode != now:
+                switch(mode)
+                now = mode
+            return self.model
 
         def zero_grad(set_to_none: bool = True) -> None:
             self.optimizer.zero_grad(set_to_none)
