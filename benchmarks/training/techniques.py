@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--profile", default="lab")
     parser.add_argument("--quick", action="store_true", help="one round of 32 rows; writes nothing")
     chosen = parser.parse_args()
-    measured = measure(Run("techniques", chosen.profile, 0), *((1, 32) if chosen.quick else (5, 160)))
+    measured = measure(Run("techniques", chosen.profile, 0), *((1, 32) if chosen.quick else (7, 240)))
     for stage, rows in measured["off"].items():
         for off, row in rows.items():
             times, difference = row["times_ours"]["median"], row["largest_difference_of_a_loss"]

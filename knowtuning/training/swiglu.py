@@ -1,4 +1,4 @@
-"""SwiGLU with fewer passes over memory, and less of it kept: such wide tensors cost what reading and writing costs."""
+"""SwiGLU that keeps less for its way back: its tensors are the widest that a layer holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SwiGlu(torch.autograd.Function):
     """silu(gate) * up (Shazeer 2020, "GLU Variants Improve Transformer", equation 6).
 
     silu(gate) is not kept but computed again, and the gradients take the place of what is no longer needed: two new
-    tensors on the way there and back, where autograd makes five. There is no way back a second time.
+    tensors there and back, where autograd makes five, in the same time. There is no way back a second time.
 
     Shapes: gate, up and the result (…, intermediate).
     """
