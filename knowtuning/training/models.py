@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from knowtuning.artifacts import read_json, write_json, write_text
 from knowtuning.profiles import Profile
-from knowtuning.training.allocator import keep_freed_memory
+from knowtuning.training.allocator import bound_compiled_kernels, keep_freed_memory
 from knowtuning.training.prompts import use_form
 
 logging.disable_progress_bar()
@@ -45,6 +45,7 @@ def load_base(base: str | Path, quantisation: str = "nf4", dtype: str = "float32
         dtype: "float32" or "bfloat16", of the computation (NF4) or of the weights (none).
     """
     keep_freed_memory()
+    bound_compiled_kernels()
     compute = getattr(torch, dtype)
     if quantisation == "none":
         model = AutoModelForCausalLM.from_pretrained(str(base), dtype=compute).to(device())
