@@ -42,7 +42,7 @@ def padded(pack: Callable) -> Callable:
     def filled(sequences: list[list[int]], labels: list[list[int]]) -> dict[str, Any]:
         longest = max(map(len, sequences))
         rows = [row + [row[-1]] * (longest - len(row)) for row in sequences]
-        return pack(rows, [label + [head.IGNORE] * (longest - len(label)) for label in labels])
+        return pack(rows, [label + [packed.IGNORE] * (longest - len(label)) for label in labels])
 
     return filled
 

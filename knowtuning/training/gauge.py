@@ -39,7 +39,8 @@ def stage_flops(stage: str, tokens: int, matrix_parameters: int, recomputed: boo
     """FLOPs of a stage: 2 per token, weight and pass; `recomputed` adds the pass that checkpointing repeats.
 
     Without that pass it is what MFU divides (model FLOPs utilisation, Chowdhery et al. 2022, appendix B); with it, what
-    the card really does (hardware FLOPs). The head counts at every token, attention's own products do not.
+    the card really does (hardware FLOPs). The head counts at every token, attention's own products do not; a token that
+    several sequences of a batch begin with counts in each, though it is computed once.
 
     Example:
         >>> stage_flops("SFT", 10, 1000), stage_flops("SFT", 10, 1000, recomputed=True)

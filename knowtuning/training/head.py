@@ -12,7 +12,6 @@ from torch.distributed.tensor import DTensor
 
 from knowtuning.training.scored import innermost, last_mlp_where_used, plain_head
 
-IGNORE = -100
 LOGITS = 2**24  # logits at a time: 64 MB of float32
 
 

@@ -11,20 +11,21 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from knowtuning.training.head import IGNORE, log_prob_head
+from knowtuning.training.head import log_prob_head
 from knowtuning.training.lora import one_product
 from knowtuning.training.swiglu import swiglu_in_place
 from knowtuning.training.tree import Tree
 
 NAME = "packed"
+IGNORE = -100
 
 
 def pack(sequences: list[list[int]], labels: list[list[int]]) -> dict[str, torch.Tensor]:
     """One row out of several sequences, as a tree: a beginning that sequences share is there, and computed, once.
 
     A token's states depend on what is before it only, so those of a shared beginning are the same in all sequences,
-    and its gradient is the sum of theirs. A pair of answers shares its prompt and more; all prompts share a template.
-    The last token of a sequence predicts nothing and is left out.
+    and its gradient is the sum of theirs (with dropout they share its draw too). A pair of answers shares its prompt
+    and more; all prompts share a template. The last token of a sequence predicts nothing and is left out.
 
     Args:
         sequences: token ids.
