@@ -82,7 +82,7 @@ def test_a_token_stands_in_a_packed_row_once_for_all_that_is_before_it():
         assert len(set(at[len(row) - 2 :].tolist())) == 1  # the last token fills the row up
 
 
-def test_a_token_is_scored_once_where_it_follows_the_same(untrained_base):
+def test_a_token_is_scored_once_where_it_follows_the_same():
     rows = [[5, 6, 7, 8], [5, 6, 7, 9], [5, 6, 4]]
     batch = pack(rows, unscored(rows))
     assert batch["labels"].tolist() == [[7, 8, 9, 4]]

@@ -48,35 +48,45 @@ def pack(sequences: list[list[int]], labels: list[list[int]]) -> dict[str, torch
         ([[7, 8, 9, 8]], [1, 2, 1, 3], [0, 1, 2, 3])
     """
     tree = Tree([sequence[:-1] or sequence for sequence in sequences])
+    row = {"input_ids": [tree.ids], "position_ids": [tree.positions]}
+    row |= _scored(tree.paths, labels) | _slots(tree.paths)
+    # torch itself takes eight times as long to read a list
+    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in row.items()}
+
+
+def _scored(paths: list[list[int]], labels: list[list[int]]) -> dict[str, np.ndarray]:
+    """What `pack` gives of the labelled tokens."""
     scored = [[at for at, label in enumerate(each) if at and label != IGNORE] for each in labels]
     pairs: dict[tuple[int, int], int] = {}
     label_at = [
         pairs.setdefault((path[at - 1], each[at]), len(pairs))
-        for path, each, places in zip(tree.paths, labels, scored, strict=True)
+        for path, each, places in zip(paths, labels, scored, strict=True)
         for at in places
     ]
     before, targets = np.array([*pairs], dtype=np.int64).reshape(-1, 2).T
-    longest = max(map(len, tree.paths))
-    slots = np.array([path + path[-1:] * (longest - len(path)) for path in tree.paths])
-    real = np.arange(longest) < np.array([[len(path)] for path in tree.paths])
-    filled = real.flatten().nonzero()[0]
-    first = np.unique(slots.flatten()[filled], return_index=True)[1]
-    again = np.delete(filled, first)
-    row = {
-        "input_ids": [tree.ids],
-        "position_ids": [tree.positions],
+    return {
         "labels": targets[None],
         "before": before,
         "scored": np.unique(before),
         "label_at": np.array(label_at, dtype=np.int64),
         "sequence_of": np.repeat(np.arange(len(scored)), [len(places) for places in scored]),
+    }
+
+
+def _slots(paths: list[list[int]]) -> dict[str, np.ndarray]:
+    """What `pack` gives for attention: a token is computed in the first of its slots."""
+    longest = max(map(len, paths))
+    slots = np.array([path + path[-1:] * (longest - len(path)) for path in paths])
+    real = np.arange(longest) < np.array([[len(path)] for path in paths])
+    filled = real.flatten().nonzero()[0]
+    first = np.unique(slots.flatten()[filled], return_index=True)[1]
+    again = np.delete(filled, first)
+    return {
         "token_at": slots,
         "slot_of": filled[first],
         "again_slot": again,
         "again_token": slots.flatten()[again],
     }
-    # torch itself takes eight times as long to read a list
-    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in row.items()}
 
 
 def packed_attention(

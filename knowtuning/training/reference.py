@@ -25,8 +25,9 @@ def answer_log_probs(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, t
     batch = dict(batch)
     sequence_of = batch.pop("sequence_of")
     log_probs = model(**batch)
-    none = log_probs.detach().new_zeros(len(batch["token_at"]))
-    return none.index_add(0, sequence_of, log_probs), none.index_add(0, sequence_of, torch.ones_like(none[sequence_of]))
+    sequences = len(batch["token_at"])
+    sums = log_probs.new_zeros(sequences).index_add(0, sequence_of, log_probs)
+    return sums, sequence_of.bincount(minlength=sequences)
 
 
 @torch.no_grad()
