@@ -6,11 +6,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.models.llama import modeling_llama
 
 from knowtuning.training import head
 from knowtuning.training.lora import one_product
 from knowtuning.training.models import load_base, new_adapter
 from knowtuning.training.packed import IGNORE, pack, packed
+from knowtuning.training.rmsnorm import shorter_norms
+from knowtuning.training.rotary import turned_in_place
 from knowtuning.training.scored import last_mlp_where_used
 from knowtuning.training.swiglu import SwiGlu, swiglu_in_place
 
@@ -235,3 +238,59 @@ def test_swiglu_in_place_refuses_a_second_way_back():
     result.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         result.backward()
+
+
+@pytest.mark.parametrize("part", [shorter_norms, turned_in_place])
+def test_shorter_passes_have_the_states_and_gradients_of_the_models_own(part):
+    model, ids = grouped(), torch.tensor([[5, 6, 7, 8], [9, 8, 7, 6]])
+    for name, weight in model.named_parameters():
+        if "norm" in name:  # frozen, and not all ones
+            weight.requires_grad_(False).copy_(torch.linspace(0.5, 2, len(weight)))
+    found, own = [], modeling_llama.apply_rotary_pos_emb
+    for ours in (False, True):
+        model.zero_grad()
+        with part(model) if ours else nullcontext():
+            norms = sum("forward" in vars(module) for module in model.modules())
+            assert norms == (5 if ours and part is shorter_norms else 0)
+            assert (modeling_llama.apply_rotary_pos_emb is not own) == (ours and part is turned_in_place)
+            loss = model(ids, labels=ids).loss
+            loss.backward()
+        trained = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
+        found.append((loss.detach(), trained))
+    assert modeling_llama.apply_rotary_pos_emb is own and not any("forward" in vars(m) for m in model.modules())
+    (plain, expected), (one, gradients) = found
+    assert torch.allclose(plain, one, atol=1e-6)
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, expected[name], atol=1e-6), name
+    assert max(gradient.abs().max() for gradient in gradients.values()) > 1e-2
+
+
+def test_shorter_passes_are_taken_in_float32_only():
+    model, ids = grouped().requires_grad_(False).bfloat16(), torch.tensor([[5, 6, 7, 8]])
+    plain = model(ids).logits
+    with shorter_norms(model), turned_in_place(model):
+        assert torch.equal(model(ids).logits, plain)
+
+
+def test_norms_are_left_alone_where_they_are_trained_or_something_else(monkeypatch):
+    with shorter_norms(trained := grouped()):
+        assert not any("forward" in vars(module) for module in trained.modules())
+    own = modeling_llama.LlamaRMSNorm.forward
+    # as Gemma's, which add one to their weights (here ones)
+    monkeypatch.setattr(modeling_llama.LlamaRMSNorm, "forward", lambda norm, x: own(norm, x) * 2)
+    with shorter_norms(other := grouped().requires_grad_(False)):
+        assert not any("forward" in vars(module) for module in other.modules())
+
+
+def test_rotary_positions_are_left_alone_where_they_are_turned_otherwise(monkeypatch):
+    def pairs_of_neighbours(query, key, cos, sin, unsqueeze_dim=1):
+        turned = [torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2) for x in (query, key)]
+        return [x * cos[:, None] + y * sin[:, None] for x, y in zip((query, key), turned, strict=True)]
+
+    def of_another_device(query, key, cos, sin):
+        raise RuntimeError("Pointer argument cannot be accessed from Triton (cpu tensor?)")
+
+    for own in (pairs_of_neighbours, of_another_device, lambda only_one: only_one):
+        monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", own)
+        with turned_in_place(grouped()):
+            assert modeling_llama.apply_rotary_pos_emb is own

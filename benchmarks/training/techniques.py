@@ -4,8 +4,9 @@
 
 The same steps on the lab's files, in turn and in one process: as it is; with padding to the longest of each batch; with
 what sequences begin with in common computed for each; with a full log-softmax of all logits; with all of the last
-layer; with LoRA's three products; with the model's own SwiGLU; with the walks over all modules; and with activations
-computed anew on the way back, which costs time and saves memory. (The reference on the disk: see `training.json`.)
+layer; with LoRA's three products; with the model's own SwiGLU, RMSNorm and rotary positions; with the walks over all
+modules and a table for examples; and with activations computed anew on the way back, which costs time and saves memory.
+(The reference on the disk: see `training.json`.)
 """
 
 from __future__ import annotations
@@ -65,8 +66,11 @@ def without(part: str) -> Iterator[None]:
             stack.enter_context(mock.patch.object(packed, "one_product", lambda model: contextlib.nullcontext()))
         elif part == "SwiGLU in place":
             stack.enter_context(mock.patch.object(packed, "swiglu_in_place", lambda model: contextlib.nullcontext()))
+        elif part == "RMSNorm and rotary in fewer passes":
+            for name in ("shorter_norms", "turned_in_place"):
+                stack.enter_context(mock.patch.object(packed, name, lambda model: contextlib.nullcontext()))
         elif part == "walks spared":
-            for name in ("train", "_clip_grad_norm"):
+            for name in ("train", "_clip_grad_norm", "get_train_dataloader"):
                 theirs = getattr(Trainer, name)
                 stack.enter_context(mock.patch.object(sft.PackedTrainer, name, theirs))
         yield
@@ -79,6 +83,7 @@ PARTS = (
     "the last MLP where scored",
     "LoRA in one product",
     "SwiGLU in place",
+    "RMSNorm and rotary in fewer passes",
     "walks spared",
     "kept activations",
 )

@@ -30,12 +30,15 @@ class FrozenHeadLogProbs(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0]
         log_probs = torch.empty(len(targets), device=hidden.device)
         gradient = torch.empty_like(hidden) if wanted else None
-        for rows in torch.arange(len(targets), device=hidden.device).split(max(1, LOGITS // len(weight))):
-            all_log_probs = (hidden[rows] @ weight.T).float().log_softmax(-1)
-            log_probs[rows] = all_log_probs.gather(-1, targets[rows, None]).squeeze(-1)
+        at_once = max(1, LOGITS // len(weight))
+        for rows in (slice(start, start + at_once) for start in range(0, len(targets), at_once)):
+            logits = (hidden[rows] @ weight.T).float()
+            probabilities = logits.softmax(-1)
+            # by way of the likeliest token, as a target's probability may be too small for a float
+            likeliest = probabilities.amax(-1).log() - logits.amax(-1)
+            log_probs[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1) + likeliest
             if wanted:
-                probabilities = all_log_probs.exp_().to(weight.dtype)
-                gradient[rows] = (weight[targets[rows]] - probabilities @ weight).to(gradient.dtype)
+                gradient[rows] = weight[targets[rows]].addmm_(probabilities.to(weight.dtype), weight, alpha=-1)
         ctx.save_for_backward(gradient)
         return log_probs
 
@@ -65,7 +68,8 @@ def log_prob_head(model: Any) -> Iterator[None]:
         ) -> torch.Tensor:
             if frozen:
                 use(scored)
-                hidden = whole.base_model(**batch, use_cache=False).last_hidden_state[0].index_select(0, before)
+                states = whole.base_model(**batch, use_cache=False).last_hidden_state.squeeze(0)
+                hidden = states.index_select(0, before)
                 found = FrozenHeadLogProbs.apply(hidden, _weight(head), labels[0])
             else:
                 logits = own(**batch, use_cache=False).logits[0].index_select(0, before).float()

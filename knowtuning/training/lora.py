@@ -18,8 +18,7 @@ class LoraProduct(torch.autograd.Function):
     """x (W + s B A)^T for one or several adapted matrices, with gradients for x, A and B and none for the frozen W.
 
     The sum of the matrices is formed once per step, so that no product of x with the thin ones is added to the large
-    result. Backward: dx = dy (W + s B A), summed over the matrices, dA = s (dy B)^T x, dB = s dy^T (x A^T); what
-    multiplies x is one product for all of them.
+    result. Backward: dx = dy (W + s B A), summed over the matrices, dA = s (dy B)^T x, dB = s dy^T (x A^T).
 
     Shapes: x (…, d_in); for each matrix W (d_out, d_in), A (r, d_in), B (d_out, r) and a result (…, d_out).
     """
@@ -36,20 +35,21 @@ class LoraProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *saved = ctx.saved_tensors
-        count, scales = len(upstream), ctx.scales
-        wholes, a, b = saved[:count], saved[count : 2 * count], saved[2 * count :]
-        rows, outs = x.flatten(0, -2), [dy.flatten(0, -2) for dy in upstream]
-        ranks = [len(each) for each in a]
-        thin = torch.cat([scale * (out @ each) for out, each, scale in zip(outs, b, scales, strict=True)], 1)
-        inner = (rows @ torch.cat(a).T).split(ranks, 1)
-        db = [((scale * each).T @ out).T for out, each, scale in zip(outs, inner, scales, strict=True)]
-        dx = None
-        if ctx.needs_input_grad[0]:
-            dx = outs[0] @ wholes[0]
-            for out, whole in zip(outs[1:], wholes[1:], strict=True):
-                dx.addmm_(out, whole)
-            dx = dx.view_as(x)
-        return dx, None, None, *[None] * count, *(thin.T @ rows).split(ranks), *db
+        count = len(upstream)
+        rows, matrices = x.flatten(0, -2), (saved[:count], saved[count : 2 * count], saved[2 * count :])
+        dx, da, db = None, [], []
+        for dy, scale, whole, a, b in zip(upstream, ctx.scales, *matrices, strict=True):
+            out = dy.flatten(0, -2)
+            if ctx.needs_input_grad[0]:
+                dx = out @ whole if dx is None else dx.addmm_(out, whole)
+            da.append(_scaled((out @ b).T, rows, scale))
+            db.append(_scaled(out.T, rows @ a.T, scale))
+        return dx if dx is None else dx.view_as(x), None, None, *[None] * count, *da, *db
+
+
+def _scaled(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
+    """scale * left @ right: the product itself takes the factor."""
+    return torch.addmm(left.new_empty(()), left, right, beta=0, alpha=scale)
 
 
 @contextmanager
@@ -78,29 +78,33 @@ def one_product(model: Any) -> Iterator[None]:
 
 def _forward(module: Any, group: list[Any], waiting: dict[int, tuple]) -> Any:
     """What `module` does instead: the first of a group that sees a tensor computes for its sisters, who pick it up."""
-    own = module.forward
+    own, together = module.forward, group if module is group[0] else [module]
+    names, linears, scales = module.active_adapters, _linears(together), _scales(together)
 
     def forward(x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        if module.disable_adapters or module.merged or not torch.is_grad_enabled():
+        plain = module.disable_adapters or module.merged or module.active_adapters != names
+        if plain or not torch.is_grad_enabled():
             return own(x, *arguments, **options)
         seen, result = waiting.pop(id(module), (None, None))
         if seen is x:
             return result
-        together = group if module is group[0] else [module]
-        first, *others = LoraProduct.apply(x, *_parts(together))
+        biases = [base.bias for base in linears[: len(scales)]]
+        first, *others = LoraProduct.apply(x, scales, biases, *[each.weight for each in linears])
         waiting.update({id(sister): (x, found) for sister, found in zip(together[1:], others, strict=True)})
         return first
 
     return forward
 
 
-def _parts(modules: list[Any]) -> tuple:
-    """Scales, biases, then all W, all A and all B."""
+def _linears(modules: list[Any]) -> list[Any]:
+    """What holds all W, then all A, then all B."""
     name = modules[0].active_adapters[0]
-    bases = [module.get_base_layer() for module in modules]
-    thin = [[getattr(module, part)[name].weight for module in modules] for part in ("lora_A", "lora_B")]
-    scales = [module.scaling[name] for module in modules]
-    return scales, [base.bias for base in bases], *[base.weight for base in bases], *thin[0], *thin[1]
+    thin = [getattr(module, part)[name] for part in ("lora_A", "lora_B") for module in modules]
+    return [*[module.get_base_layer() for module in modules], *thin]
+
+
+def _scales(modules: list[Any]) -> list[float]:
+    return [module.scaling[module.active_adapters[0]] for module in modules]
 
 
 def _is_simple(module: Any) -> bool:

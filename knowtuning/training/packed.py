@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from transformers import AttentionInterface
 
 from knowtuning.training.head import log_prob_head
 from knowtuning.training.lora import one_product
+from knowtuning.training.rmsnorm import shorter_norms
+from knowtuning.training.rotary import turned_in_place
 from knowtuning.training.swiglu import swiglu_in_place
 from knowtuning.training.tree import Tree
 
@@ -112,8 +114,9 @@ def packed_attention(
     """
     if token_at is None or slot_of is None or again_slot is None or again_token is None:
         raise ValueError("packed attention needs a batch of `pack`: leave `packed(model)` before anything else.")
-    queries = _Padded.apply(query[0], token_at, slot_of)
-    keys, values = (_Padded.apply(each[0], token_at, slot_of, again_slot, again_token) for each in (key, value))
+    # not [0]: its way back copies the tensor into one of zeros
+    queries = _Padded.apply(query.squeeze(0), token_at, slot_of)
+    keys, values = (_Padded.apply(each.squeeze(0), token_at, slot_of, again_slot, again_token) for each in (key, value))
     grouped = key.shape[1] != query.shape[1]
     attended = scaled_dot_product_attention(
         queries, keys, values, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
@@ -132,7 +135,9 @@ class _Padded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, token_at: torch.Tensor, slot_of: torch.Tensor, *again: Any) -> Any:
         ctx.save_for_backward(slot_of, *again)
-        return tensor.transpose(0, 1)[token_at].transpose(1, 2)
+        rows = tensor.transpose(0, 1)
+        slots = rows.flatten(1).index_select(0, token_at.flatten())
+        return slots.view(*token_at.shape, *rows.shape[1:]).transpose(1, 2)
 
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -172,7 +177,10 @@ AttentionInterface.register(NAME, packed_attention)
 def packed(model: Any) -> Iterator[None]:
     """Let a causal model read packed batches and answer with log-probabilities (`head.log_prob_head`) for a while."""
     before = model.config._attn_implementation
-    with one_product(model), swiglu_in_place(model), log_prob_head(model):
+    fused = one_product(model), swiglu_in_place(model), shorter_norms(model), turned_in_place(model)
+    with ExitStack() as stack:
+        for each in (*fused, log_prob_head(model)):
+            stack.enter_context(each)
         model.set_attn_implementation(NAME)
         try:
             yield

@@ -57,7 +57,7 @@ def last_mlp_where_used(stack: Any) -> Iterator[Use]:
         if used[0] is None:
             return own(hidden)
         flat, rows = hidden.flatten(0, -2), used[0].to(hidden.device)
-        found = own(flat.index_select(0, rows)[None])[0]
+        found = own(flat.index_select(0, rows)[None]).squeeze(0)
         return torch.zeros_like(flat).index_copy(0, rows, found).view_as(hidden)
 
     with mock.patch.object(mlp, "forward", forward):

@@ -10,6 +10,7 @@ from unittest import mock
 
 import torch
 from datasets import Dataset, disable_progress_bars
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -70,7 +71,12 @@ class PackedTrainer:
         if self.is_fsdp_enabled:
             return super()._clip_grad_norm(model)
         trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        return self.accelerator.clip_grad_norm_(trained, self.args.max_grad_norm)
+        return torch.nn.utils.clip_grad_norm_(trained, self.args.max_grad_norm)
+
+    def get_train_dataloader(self) -> DataLoader:
+        # a table takes as long to give a batch's lists as `pack` takes to pack them
+        with mock.patch.object(self, "train_dataset", self.train_dataset.to_list()):
+            return super().get_train_dataloader()
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0
