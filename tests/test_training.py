@@ -128,6 +128,13 @@ def test_sft_learns_and_its_adapter_loads(untrained_base, model, tokenizer, rows
         assert torch.allclose(loaded(ids).logits, trained(ids).logits, atol=1e-5)
 
 
+def test_a_loss_that_is_not_finite_stops_the_training(model, tokenizer, rows):
+    with torch.no_grad():
+        next(weight for name, weight in model.named_parameters() if "lora_A" in name).fill_(math.nan)
+    with pytest.raises(RuntimeError, match="the loss is nan at step 1: lower the learning rate"):
+        train_sft(model, tokenizer, rows, PROFILE, seed=0)
+
+
 def test_the_walks_that_a_step_is_spared_change_nothing(untrained_base, tokenizer, rows, monkeypatch):
     profile = replace(PROFILE, lora_dropout=0.3, sft_epochs=1)
     found = []

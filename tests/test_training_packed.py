@@ -88,9 +88,9 @@ def test_a_token_stands_in_a_packed_row_once_for_all_that_is_before_it():
 def test_a_token_is_scored_once_where_it_follows_the_same():
     rows = [[5, 6, 7, 8], [5, 6, 7, 9], [5, 6, 4]]
     batch = pack(rows, unscored(rows))
-    assert batch["labels"].tolist() == [[7, 8, 9, 4]]
-    assert batch["before"].tolist() == [1, 2, 2, 1] and batch["scored"].tolist() == [1, 2]
-    assert batch["label_at"].tolist() == [0, 1, 0, 2, 3]
+    assert batch["labels"].tolist() == [[4, 7, 8, 9]]
+    assert batch["before"].tolist() == [1, 1, 2, 2] and batch["scored"].tolist() == [1, 2]
+    assert batch["label_at"].tolist() == [1, 2, 1, 3, 0]
     assert batch["sequence_of"].tolist() == [0, 0, 1, 1, 2]
 
 

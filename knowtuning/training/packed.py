@@ -47,7 +47,7 @@ def pack(sequences: list[list[int]], labels: list[list[int]]) -> dict[str, torch
         >>> batch["input_ids"].tolist(), batch["position_ids"].tolist()
         ([[5, 6, 7, 9]], [[0, 1, 2, 2]])
         >>> batch["labels"].tolist(), batch["before"].tolist(), batch["label_at"].tolist()
-        ([[7, 8, 9, 8]], [1, 2, 1, 3], [0, 1, 2, 3])
+        ([[7, 9, 8, 8]], [1, 1, 2, 3], [0, 2, 1, 3])
     """
     tree = Tree([sequence[:-1] or sequence for sequence in sequences])
     row = {"input_ids": [tree.ids], "position_ids": [tree.positions]}
@@ -58,20 +58,19 @@ def pack(sequences: list[list[int]], labels: list[list[int]]) -> dict[str, torch
 
 def _scored(paths: list[list[int]], labels: list[list[int]]) -> dict[str, np.ndarray]:
     """What `pack` gives of the labelled tokens."""
-    scored = [[at for at, label in enumerate(each) if at and label != IGNORE] for each in labels]
-    pairs: dict[tuple[int, int], int] = {}
-    label_at = [
-        pairs.setdefault((path[at - 1], each[at]), len(pairs))
-        for path, each, places in zip(paths, labels, scored, strict=True)
-        for at in places
-    ]
-    before, targets = np.array([*pairs], dtype=np.int64).reshape(-1, 2).T
+    counts = [len(each) - 1 for each in labels]
+    before = np.concatenate([path[:count] for path, count in zip(paths, counts, strict=True)]).astype(np.int64)
+    following = np.concatenate([each[1:] for each in labels]).astype(np.int64)
+    kept = following != IGNORE
+    vocabulary = following.max(initial=0) + 1
+    pairs, label_at = np.unique(before[kept] * vocabulary + following[kept], return_inverse=True)
+    before, targets = np.divmod(pairs, vocabulary)
     return {
         "labels": targets[None],
         "before": before,
         "scored": np.unique(before),
-        "label_at": np.array(label_at, dtype=np.int64),
-        "sequence_of": np.repeat(np.arange(len(scored)), [len(places) for places in scored]),
+        "label_at": label_at,
+        "sequence_of": np.repeat(np.arange(len(labels)), counts)[kept],
     }
 
 

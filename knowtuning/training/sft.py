@@ -158,6 +158,8 @@ def shared_arguments(profile: Profile) -> dict[str, Any]:
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "logging_steps": 1,
+        # which would put an average in place of a loss that is not finite, and training would go on
+        "logging_nan_inf_filter": False,
         "report_to": "none",
         "disable_tqdm": True,
         "gradient_checkpointing": profile.checkpointing,
@@ -220,7 +222,7 @@ class _Report(TrainerCallback):
         loss = (logs or {}).get("loss")
         if loss is None:
             return
-        if loss != loss or loss == float("inf"):
+        if not math.isfinite(loss):
             raise RuntimeError(f"the loss is {loss} at step {state.global_step}: lower the learning rate.")
         margin = logs.get("rewards/margins")  # of DPO
         self.tick(state.global_step, loss=loss, **({} if margin is None else {"margin": margin}))
