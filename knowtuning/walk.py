@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import psutil
 
@@ -100,11 +100,19 @@ def _snakemake(
         try:
             _follow(child, log, folder)
         except KeyboardInterrupt as reason:
-            _end(child, place, told=not reason.args)
-            print("\nStopped. The same command goes on from here; no teacher call is repeated.")
+            family = _family(child)
+            print("\nStopping: what runs comes to its end in order; a second Ctrl-C kills it.", flush=True)
+            try:
+                _end(child, family, told=not reason.args)
+            except KeyboardInterrupt:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                _kill(child, family)
+            place.cancel()
+            print("Stopped. The same command goes on from here; no teacher call is repeated.")
             return 130
         except BaseException:
-            _end(child, place)
+            _end(child, _family(child))
+            place.cancel()
             raise
     if child.returncode:
         for line in _failures(Path(log.name)):
@@ -126,13 +134,17 @@ def _terminated(number: int, frame: object) -> None:
     raise KeyboardInterrupt("terminated")
 
 
-def _end(child: subprocess.Popen, place: Place, told: bool = False) -> None:
+def _family(child: subprocess.Popen) -> list[Any]:
+    """Snakemake and all that it started, as long as it runs."""
+    return [child, *psutil.Process(child.pid).children(recursive=True)] if child.poll() is None else []
+
+
+def _end(child: subprocess.Popen, family: list[Any], told: bool = False) -> None:
     """End Snakemake and the notebooks under it, and wait: paid calls under way are still recorded.
 
     Ctrl-C in a terminal has `told` them all already; anything else would leave them behind, and with them the lock.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # told once is enough
-    family = [child, *psutil.Process(child.pid).children(recursive=True)] if child.poll() is None else []
     for process in [] if told else family:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             if process is child:
@@ -145,11 +157,14 @@ def _end(child: subprocess.Popen, place: Place, told: bool = False) -> None:
     try:
         child.wait(timeout=GRACE)
     except subprocess.TimeoutExpired:
-        for process in family:
-            with suppress(ProcessLookupError, psutil.NoSuchProcess):
-                process.kill()
-        child.wait()
-    place.cancel()
+        _kill(child, family)
+
+
+def _kill(child: subprocess.Popen, family: list[Any]) -> None:
+    for process in family:
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            process.kill()
+    child.wait()
 
 
 class Plan:

@@ -312,7 +312,8 @@ def said(done):
 
 
 @pytest.mark.smoke
-def test_a_walk_that_is_told_to_stop_takes_its_children_with_it_and_leaves_no_lock(tmp_path):
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
+def test_a_walk_that_is_told_to_stop_takes_its_children_with_it_and_leaves_no_lock(tmp_path, signals):
     environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path)}
     command = [sys.executable, "-m", "knowtuning", "walk", "--profile", "smoke", "--cores", "2"]
     child = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -322,8 +323,14 @@ def test_a_walk_that_is_told_to_stop_takes_its_children_with_it_and_leaves_no_lo
         time.sleep(0.2)
     family = psutil.Process(child.pid).children(recursive=True)
     assert len(family) >= 3, "Snakemake, papermill and the kernel"
-    child.send_signal(signal.SIGTERM)
-    out, _ = child.communicate(timeout=120)
+    # as its children do not hear of it here, the first SIGINT alone would wait for them
+    first, *more = signals
+    child.send_signal(first)
+    while not child.stdout.readline().startswith("Stopping"):
+        assert child.poll() is None, child.stdout.read()
+    for number in more:
+        child.send_signal(number)
+    out, _ = child.communicate(timeout=60)
     assert child.returncode == 130 and "goes on from here" in out
     gone, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
