@@ -23,11 +23,13 @@ for number in range(20):
 print(faults() - before)
 """
 
+USERS = [{}, {"MALLOC_TRIM_THRESHOLD_": "0"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=0"}]
+
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
-@pytest.mark.parametrize("set_by_user", [{}, {"MALLOC_TRIM_THRESHOLD_": "0"}])
+@pytest.mark.parametrize("set_by_user", USERS)
 def test_a_batch_finds_the_memory_of_the_one_before_but_for_a_user_who_wants_it_otherwise(set_by_user):
-    bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     command = [sys.executable, "-c", BATCHES]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=bare | set_by_user)
     taken = 10 * 8 * 2**22 // 4096  # pages, if each batch takes all of them anew

@@ -12,13 +12,15 @@ KERNELS = 64  # more than the shapes of a layer there and back
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep up to 256 MB that are free; does nothing without glibc, or where the user set `MALLOC_…`.
+    """Let the process keep up to 256 MB that are free; does nothing without glibc, or where the user set its malloc.
 
     By itself glibc gives the end of its heap back to the kernel as soon as twice its largest block is free there, and
     the next batch takes it again page by page. Whether that happens is chance of the heap's order: of equal processes
     scoring the lab's facts, one had 80,000 page faults a pass and took half as long again, others had ten.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+    set_by_user = any(name.startswith("MALLOC_") for name in os.environ)
+    set_by_user |= "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
+    if platform.libc_ver()[0] != "glibc" or set_by_user:
         return
     glibc = ctypes.CDLL(None)
     glibc.mallopt(TRIM, KEPT)
