@@ -56,11 +56,12 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 def _training(result: dict) -> list[dict]:
     rows = []
     for stage, unit in (("sft", "samples/s"), ("dpo", "pairs/s")):
-        ours = result["stages"][stage]["ours"]["samples_per_second"]["median"]
+        speeds = {way: row["samples_per_second"]["median"] for way, row in result["stages"][stage].items()}
         for way, peer, target in (("llamafactory", "LLaMA-Factory 0.9.5", 2), ("trl", "TRL, its defaults", None)):
             other = result["stages"][stage][way]
-            middle = other["samples_per_second"]["median"]
-            rows.append(_row(f"{stage.upper()}, {unit}", peer, ours, middle, other["ours_is"], target))
+            for mine, said in (("ours", ""), ("compiled", ", once compiled")):
+                times = other[f"{mine}_is"]
+                rows.append(_row(f"{stage.upper()}, {unit}{said}", peer, speeds[mine], speeds[way], times, target))
     return rows
 
 

@@ -73,11 +73,19 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_extras(profile: Profile) -> Iterator[Finding]:
-    """Packages that only some profiles want."""
+    """Packages, and a compiler, that only some profiles want."""
     wanted = {"liger_kernel": profile.liger, "vllm": profile.engine == "vllm"}
     for name in (name for name, wants in wanted.items() if wants and not find_spec(name)):
         extra = name.partition("_")[0]
         yield Finding("fail", "packages", f"profile {profile.name} wants {name}: pip install -e '.[{extra}]'")
+    if profile.compile:
+        from knowtuning.training.compiled import compiler
+
+        if found := compiler():
+            yield Finding("ok", "compiler", found)
+        else:
+            cure = "install g++, or name one in CXX, or set compile=False"
+            yield Finding("fail", "compiler", f"profile {profile.name} wants a C++ compiler: {cure}")
 
 
 def check_machine(profile: Profile) -> Iterator[Finding]:

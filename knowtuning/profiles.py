@@ -60,11 +60,13 @@ class Profile:
     dpo_batch: int = 16
     dpo_micro_batch: int = 0
     dpo_sft_mean: str = "tokens"
-    # machinery of training: processes (torchrun), how they share a model, recomputed activations, fused kernels
+    # machinery of training: processes (torchrun), how they share a model, recomputed activations, fused kernels (an
+    # extra, for GPUs), torch.compile (which pays after some thousand steps)
     num_processes: int = 1
     parallel: str = "ddp"
     checkpointing: bool = False
     liger: bool = False
+    compile: bool = False
     # scoring and evaluation; `score_tokens` bounds one scoring pass with its padding: small on CPUs
     score_tokens: int = 1024
     engine: str = "transformers"
@@ -84,6 +86,8 @@ class Profile:
                     f"profile {self.name}: {stage}_batch is {batch}, which {self.num_processes} processes with "
                     f"{stage}_micro_batch={micro} cannot share evenly; make it a multiple of {at_once}."
                 )
+        if self.compile and self.parallel == "fsdp" and self.num_processes > 1:
+            raise ValueError(f"profile {self.name}: compile is not made for fsdp; set compile=False or use ddp.")
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:

@@ -86,6 +86,14 @@ def test_packages_that_only_some_profiles_want(monkeypatch):
     assert [found.state for found in check_extras(replace(PAPER, liger=True, engine="vllm"))] == ["fail", "fail"]
 
 
+def test_a_profile_that_compiles_wants_a_compiler(monkeypatch):
+    compiling = replace(PAPER, compile=True)
+    monkeypatch.setenv("CXX", "python")
+    assert [(found.state, found.subject) for found in check_extras(compiling)] == [("ok", "compiler")]
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert [(found.state, found.subject) for found in check_extras(compiling)] == [("fail", "compiler")]
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A hub that answers every question for access alike: `answer` holds status and error code."""

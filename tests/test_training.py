@@ -8,13 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import PeftModel
+from torch._dynamo.utils import counters
 from torch.nn.functional import logsigmoid
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
+from knowtuning.artifacts import DataError
 from knowtuning.lab.settings import SMOKE
 from knowtuning.lab.world import World
 from knowtuning.profiles import get_profile
+from knowtuning.training.compiled import compiler
 from knowtuning.training.dpo import dpo_examples, dpo_loss, dpo_trainer, step_zero, train_dpo
 from knowtuning.training.models import load_adapter, load_base, load_tokenizer, new_adapter, save_adapter
 from knowtuning.training.packed import packed
@@ -139,7 +142,7 @@ def test_the_walks_that_a_step_is_spared_change_nothing(untrained_base, tokenize
     profile = replace(PROFILE, lora_dropout=0.3, sft_epochs=1)
     found = []
     for spared in (True, False):
-        for name in () if spared else ("train", "_clip_grad_norm"):
+        for name in () if spared else ("train", "_clip_grad_norm", "get_train_dataloader"):
             monkeypatch.setattr(PackedTrainer, name, getattr(Trainer, name))
         # the base comes in evaluation mode, in which dropout and checkpointing would sleep
         model, losses, _ = train_sft(
@@ -150,6 +153,26 @@ def test_the_walks_that_a_step_is_spared_change_nothing(untrained_base, tokenize
     assert losses == expected
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
     assert max(weight.abs().max() for name, weight in ours.items() if "lora_B" in name) > 1e-3
+
+
+@pytest.mark.skipif(not compiler(), reason="needs a C++ compiler")
+def test_compiled_layers_train_alike(untrained_base, tokenizer, rows):
+    profile = replace(PROFILE, sft_epochs=1, val_size=0, quantisation="none")
+    found = []
+    for compile in (False, True):
+        graphs = counters["stats"]["unique_graphs"]
+        model = new_adapter(load_base(untrained_base, "none"), profile, 0)
+        _, losses, _ = train_sft(model, tokenizer, rows, replace(profile, compile=compile), seed=0)
+        assert (counters["stats"]["unique_graphs"] > graphs) == compile
+        assert model.get_base_model().base_model._compiled_call_impl is None
+        found.append([row["loss"] for row in losses])
+    assert found[0] == pytest.approx(found[1], abs=1e-5) and found[0][0] > found[0][-1]
+
+
+def test_compiling_without_a_compiler_says_what_to_install(monkeypatch, model, tokenizer, rows):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DataError, match="needs a C.. compiler: install g.., or name one in CXX"):
+        train_sft(model, tokenizer, rows, replace(PROFILE, compile=True), seed=0)
 
 
 @pytest.fixture

@@ -2,20 +2,22 @@
 
     python benchmarks/training/trainers.py sft ours FOLDER
 
-`stock` is TRL with its defaults: padded batches, every position scored, the reference run in every step.
+`compiled` is ours with compiled layers, whose samples per second leave the seconds of compiling out: they are told
+apart. `stock` is TRL with its defaults: padded batches, every position scored, the reference run in every step.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from knowtuning.artifacts import Run
@@ -32,42 +34,63 @@ def main() -> None:
     """Train once and print steps, losses, seconds and samples per second."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", choices=["sft", "dpo"])
-    parser.add_argument("way", choices=["ours", "stock"])
+    parser.add_argument("way", choices=["ours", "compiled", "stock"])
     parser.add_argument("folder", type=Path, help="where the adapter goes")
     parser.add_argument("--profile", default="lab")
     parser.add_argument("--start", type=Path, help="adapter that DPO starts from")
     parser.add_argument("--rows", type=int, default=0, help="only the first rows (default: all)")
     chosen = parser.parse_args()
     run = Run("training", profile=chosen.profile, seed=0)
-    profile = replace(run.profile, quantisation="none", val_size=0)
+    profile = replace(run.profile, quantisation="none", val_size=0, compile=chosen.way == "compiled")
     tokenizer = models.load_tokenizer(run.need("base"))
     model = models.load_base(run.need("base"), "none")
     # fewer rows are those of the file's beginning, as LLaMA-Factory's max_samples takes them
     if chosen.stage == "sft":
         rows = read_alpaca(run.need("ka.json"))[: chosen.rows or None]
         model = models.new_adapter(model, profile, seed=0)
-        trainer, before = (ours_sft if chosen.way == "ours" else stock_sft)(model, tokenizer, rows, profile, chosen)
+        trainer, before = (stock_sft if chosen.way == "stock" else ours_sft)(model, tokenizer, rows, profile, chosen)
     else:
         pairs = read_ranking(run.need("kc.json"))[: chosen.rows or None]
         model = models.load_adapter(model, chosen.start, trainable=True)
-        trainer, before = (ours_dpo if chosen.way == "ours" else stock_dpo)(model, tokenizer, pairs, profile, chosen)
-    print(json.dumps(trained(trainer, before, chosen.way == "ours", chosen.folder)))
+        trainer, before = (stock_dpo if chosen.way == "stock" else ours_dpo)(model, tokenizer, pairs, profile, chosen)
+    print(json.dumps(trained(trainer, before, chosen.way, chosen.folder)))
 
 
-def trained(trainer: Any, before: float, ours: bool, folder: Path) -> dict[str, Any]:
+def trained(trainer: Any, before: float, way: str, folder: Path) -> dict[str, Any]:
     """Train and save; `before` are seconds that belong to the training and came before it."""
     trainer.remove_callback(PrinterCallback)
-    done = sft.run_trainer(trainer, "training") if ours else trainer.train()
-    seconds = done.metrics["train_runtime"]
+    trainer.add_callback(steps := Steps())
+    done = trainer.train() if way == "stock" else sft.run_trainer(trainer, "training")
+    compiling = steps.compiling() if way == "compiled" else 0.0
+    seconds = done.metrics["train_runtime"] - compiling
     models.save_adapter(trainer.model, folder, "A benchmark.")
     samples = len(trainer.train_dataset) * trainer.args.num_train_epochs
     return {
         "samples_per_second": samples / (seconds + before),
         "samples_per_second_without_reference": samples / seconds,
         "seconds": seconds + before,
+        "seconds_compiling": compiling,
         "steps": trainer.state.global_step,
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
     }
+
+
+class Steps(TrainerCallback):
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self.start, self.seconds = 0.0, []
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.start = time.perf_counter()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.seconds.append(time.perf_counter() - self.start)
+
+    def compiling(self) -> float:
+        """Seconds above the usual of steps that took ten times the usual: those that something was compiled in."""
+        usual = statistics.median(self.seconds)
+        return sum(seconds - usual for seconds in self.seconds if seconds > 10 * usual)
 
 
 def with_tail(tokenizer: Any, examples: list[dict], columns: tuple[str, ...]) -> Dataset:

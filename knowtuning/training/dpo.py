@@ -194,7 +194,7 @@ def build_trainer(
             **shared_arguments(profile),
         ),
     )
-    trainer.gamma, trainer.sft_mean = gamma, profile.dpo_sft_mean
+    trainer.gamma, trainer.sft_mean, trainer.compiles = gamma, profile.dpo_sft_mean, profile.compile
     return trainer
 
 

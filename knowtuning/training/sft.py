@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,6 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from knowtuning.data.splits import holdout
 from knowtuning.profiles import Profile
 from knowtuning.progress import Tick, progress
+from knowtuning.training.compiled import compiled
 from knowtuning.training.launch import train_elsewhere, wants_processes
 from knowtuning.training.models import device
 from knowtuning.training.packed import pack, packed
@@ -47,8 +49,10 @@ class PackedTrainer:
 
     In every step transformers walks over all modules four times: to switch them to training, to clip and to delete
     gradients, to count operations. Only the optimizer's parameters have gradients; of a small model's step the walks
-    are a fifteenth.
+    are a fifteenth. `compiles`: train with compiled layers.
     """
+
+    compiles = False
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         switch, now = self.model.train, None
@@ -64,7 +68,8 @@ class PackedTrainer:
         def zero_grad(set_to_none: bool = True) -> None:
             self.optimizer.zero_grad(set_to_none)
 
-        with mock.patch.multiple(self.model, train=train, zero_grad=zero_grad):
+        layers = compiled(self.model) if self.compiles else nullcontext()
+        with layers, mock.patch.multiple(self.model, train=train, zero_grad=zero_grad):
             return super().train(*args, **kwargs)
 
     def _clip_grad_norm(self, model: Any) -> Any:
@@ -119,7 +124,7 @@ def sft_trainer(
     valid, _ = sft_examples(tokenizer, [rows[i] for i in sorted(held)], profile.max_length)
     steps = -(-len(train) // profile.sft_batch) * profile.sft_epochs
     every = max(1, steps // 10)
-    return AnswerTrainer(
+    trainer = AnswerTrainer(
         model=model,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(train),
@@ -144,6 +149,8 @@ def sft_trainer(
             **shared_arguments(profile),
         ),
     )
+    trainer.compiles = profile.compile
+    return trainer
 
 
 def collate(examples: list[dict]) -> dict[str, Any]:
