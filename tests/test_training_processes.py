@@ -76,3 +76,9 @@ def test_a_process_that_fails_is_told_in_one_sentence(untrained_base, tokenizer)
 def test_a_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(ValueError, match="sft_batch is 4, which 3 processes"):
         replace(PROFILE, num_processes=3)
+
+
+def test_compiled_layers_are_refused_where_the_model_is_shared():
+    with pytest.raises(ValueError, match="compile is not made for fsdp"):
+        replace(PROFILE, num_processes=2, parallel="fsdp", compile=True)
+    replace(PROFILE, num_processes=2, compile=True)
