@@ -272,6 +272,15 @@ def test_shorter_passes_are_taken_in_float32_only():
         assert torch.equal(model(ids).logits, plain)
 
 
+def test_a_norm_that_is_given_a_gate_is_the_models_own(monkeypatch):
+    own = modeling_llama.LlamaRMSNorm.forward
+    monkeypatch.setattr(modeling_llama.LlamaRMSNorm, "forward", lambda norm, x, gate=1: own(norm, x) * gate)
+    model, x = grouped().requires_grad_(False), torch.linspace(-1, 1, 32)[None]
+    with shorter_norms(model):
+        norm = model.model.norm
+        assert "forward" in vars(norm) and torch.allclose(norm(x, 3), 3 * norm(x))
+
+
 def test_norms_are_left_alone_where_they_are_trained_or_something_else(monkeypatch):
     with shorter_norms(trained := grouped()):
         assert not any("forward" in vars(module) for module in trained.modules())
@@ -288,9 +297,26 @@ def test_rotary_positions_are_left_alone_where_they_are_turned_otherwise(monkeyp
         return [x * cos[:, None] + y * sin[:, None] for x, y in zip((query, key), turned, strict=True)]
 
     def of_another_device(query, key, cos, sin):
-        raise RuntimeError("Pointer argument cannot be accessed from Triton (cpu tensor?)")
+        raise ValueError("Pointer argument (at 0) cannot be accessed from Triton (cpu tensor?)")
 
     for own in (pairs_of_neighbours, of_another_device, lambda only_one: only_one):
         monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", own)
         with turned_in_place(grouped()):
             assert modeling_llama.apply_rotary_pos_emb is own
+
+
+def test_rotary_positions_of_a_part_of_each_head_are_the_models_own(monkeypatch):
+    whole = modeling_llama.apply_rotary_pos_emb
+
+    def of_a_part(query, key, cos, sin):
+        size = cos.shape[-1]
+        turned = whole(query[..., :size], key[..., :size], cos, sin)
+        return [torch.cat((x, y[..., size:]), -1) for x, y in zip(turned, (query, key), strict=True)]
+
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", of_a_part)
+    query, angles = torch.linspace(-1, 1, 40).view(1, 1, 5, 8), torch.linspace(0, 6, 10).view(1, 5, 2).repeat(1, 1, 2)
+    expected = of_a_part(query, query, angles.cos(), angles.sin())
+    with turned_in_place(grouped()):
+        assert modeling_llama.apply_rotary_pos_emb is not of_a_part
+        found = modeling_llama.apply_rotary_pos_emb(query, query, angles.cos(), angles.sin())
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -48,8 +48,10 @@ def shorter_norms(model: Any) -> Iterator[None]:
 def _forward(module: Any) -> Any:
     own, eps = module.forward, _epsilon(module)
 
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        return RmsNorm.apply(x, module.weight, eps) if x.dtype == torch.float32 else own(x)
+    def forward(x: torch.Tensor, *gates: Any, **options: Any) -> torch.Tensor:
+        if gates or options or x.dtype != torch.float32:  # some take a gate, and look alike without
+            return own(x, *gates, **options)
+        return RmsNorm.apply(x, module.weight, eps)
 
     return forward
 

@@ -55,7 +55,8 @@ def turned_in_place(model: Any) -> Iterator[None]:
 
 def _instead_of(own: Any) -> Any:
     def turn(*tensors: torch.Tensor, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        if options or len(tensors) != 4 or any(tensor.dtype != torch.float32 for tensor in tensors):
+        plain = not options and len(tensors) == 4 and all(tensor.dtype == torch.float32 for tensor in tensors)
+        if not plain or len({tensor.shape[-1] for tensor in tensors}) > 1:  # some turn a part of each head
             return own(*tensors, **options)
         query, key, cos, sin = tensors
         return Rotary.apply(query, cos, sin), Rotary.apply(key, cos, sin)
@@ -69,7 +70,7 @@ def _is_rotary(own: Any) -> bool:
     angles = torch.linspace(0, 6, 20).view(2, 5, 2).repeat(1, 1, 2)
     try:
         theirs = own(query, key, angles.cos(), angles.sin())
-    except (TypeError, RuntimeError):  # other arguments, or a kernel of another device
+    except (TypeError, ValueError, RuntimeError):  # other arguments, or a kernel of another device
         return False
     ours = _instead_of(own)(query, key, angles.cos(), angles.sin())
     return all(alike(one, other) for one, other in zip(theirs, ours, strict=True))
