@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from knowtuning.artifacts import Run
 from knowtuning.data.llamafactory import read_alpaca, read_ranking
 from knowtuning.profiles import Profile
 from knowtuning.training import dpo, models, sft
+from knowtuning.training.gauge import StepClock
 
 TAIL = "\n\n"  # LLaMA-Factory's template trains on it after the end token, and so all do here
 SETTINGS = {"report_to": "none", "use_cpu": True, "bf16": False, "dataloader_pin_memory": False, "disable_tqdm": True}
@@ -59,9 +60,9 @@ def main() -> None:
 def trained(trainer: Any, before: float, way: str, folder: Path) -> dict[str, Any]:
     """Train and save; `before` are seconds that belong to the training and came before it."""
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(steps := Steps())
+    trainer.add_callback(clock := StepClock())
     done = trainer.train() if way == "stock" else sft.run_trainer(trainer, "training")
-    compiling = steps.compiling() if way == "compiled" else 0.0
+    compiling = compiling_in(clock.steps) if way == "compiled" else 0.0
     seconds = done.metrics["train_runtime"] - compiling
     models.save_adapter(trainer.model, folder, "A benchmark.")
     samples = len(trainer.train_dataset) * trainer.args.num_train_epochs
@@ -75,22 +76,10 @@ def trained(trainer: Any, before: float, way: str, folder: Path) -> dict[str, An
     }
 
 
-class Steps(TrainerCallback):
-    """Seconds of each step."""
-
-    def __init__(self) -> None:
-        self.start, self.seconds = 0.0, []
-
-    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.start = time.perf_counter()
-
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.seconds.append(time.perf_counter() - self.start)
-
-    def compiling(self) -> float:
-        """Seconds above the usual of steps that took ten times the usual: those that something was compiled in."""
-        usual = statistics.median(self.seconds)
-        return sum(seconds - usual for seconds in self.seconds if seconds > 10 * usual)
+def compiling_in(steps: list[float]) -> float:
+    """Seconds above the usual of steps that took ten times the usual: those that something was compiled in."""
+    usual = statistics.median(steps)
+    return sum(seconds - usual for seconds in steps if seconds > 10 * usual)
 
 
 def with_tail(tokenizer: Any, examples: list[dict], columns: tuple[str, ...]) -> Dataset:

@@ -53,7 +53,12 @@ class StepClock(TrainerCallback):
     """Seconds that a trainer spends in its optimiser steps: no evaluation, no saving, no start."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.steps: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """Those of all steps."""
+        return sum(self.steps)
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         synchronise()
@@ -61,7 +66,7 @@ class StepClock(TrainerCallback):
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         synchronise()
-        self.seconds += time.perf_counter() - self._began
+        self.steps.append(time.perf_counter() - self._began)
 
 
 class Memory:

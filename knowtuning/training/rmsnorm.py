@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
 
-from knowtuning.training.scored import alike
+from knowtuning.training.scored import alike, replaced
 
 
 class RmsNorm(torch.autograd.Function):
@@ -38,10 +37,7 @@ class RmsNorm(torch.autograd.Function):
 @contextmanager
 def shorter_norms(model: Any) -> Iterator[None]:
     """Let frozen norms that are RMSNorm compute it by `RmsNorm` for a while, in float32. Whether one is, is tried."""
-    with ExitStack() as stack:
-        for module in model.modules():
-            if "RMSNorm" in type(module).__name__ and "forward" not in vars(module) and _is_rms_norm(module):
-                stack.enter_context(mock.patch.object(module, "forward", _forward(module)))
+    with replaced(model, _is_rms_norm, _forward):
         yield
 
 
@@ -62,7 +58,7 @@ def _epsilon(module: Any) -> float | None:
 
 @torch.no_grad()
 def _is_rms_norm(module: Any) -> bool:
-    weight = getattr(module, "weight", None)
+    weight = getattr(module, "weight", None) if "RMSNorm" in type(module).__name__ else None
     if weight is None or weight.requires_grad or weight.dtype != torch.float32 or _epsilon(module) is None:
         return False
     x = torch.linspace(-10, 10, 2 * len(weight), device=weight.device).view(2, -1)

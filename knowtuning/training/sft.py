@@ -214,7 +214,9 @@ def outcome(trainer: Any, metrics: dict[str, float]) -> dict[str, Any]:
 
 def run_trainer(trainer: Any, stage: str) -> Any:
     """Train with our progress and without TRL's printing; a loss that is not finite stops the run."""
-    steps = math.ceil(len(trainer.get_train_dataloader()) * trainer.args.num_train_epochs)
+    arguments = trainer.args
+    batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    steps = math.ceil(math.ceil(len(trainer.train_dataset) / batch) * arguments.num_train_epochs)
     with packed(trainer.model), progress(stage, steps, "steps") as tick:
         trainer.add_callback(_Report(tick))
         trainer.remove_callback(PrinterCallback)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
 from torch.nn.functional import silu
 
-from knowtuning.training.scored import alike, evaluating
+from knowtuning.training.scored import alike, evaluating, replaced
 
 PARTS = ("gate_proj", "up_proj", "down_proj")
 
@@ -39,14 +38,8 @@ class SwiGlu(torch.autograd.Function):
 
 @contextmanager
 def swiglu_in_place(model: Any) -> Iterator[None]:
-    """Let MLPs that are `down(silu(gate(x)) * up(x))` compute it by `SwiGlu` for a while. Whether one is, is tried.
-
-    One whose forward somebody has replaced (Liger's kernels do) stays as it is.
-    """
-    with ExitStack() as stack:
-        for module in model.modules():
-            if all(hasattr(module, part) for part in PARTS) and "forward" not in vars(module) and _is_swiglu(module):
-                stack.enter_context(mock.patch.object(module, "forward", _forward(module)))
+    """Let MLPs that are `down(silu(gate(x)) * up(x))` compute it by `SwiGlu` for a while. Whether one is, is tried."""
+    with replaced(model, _is_swiglu, _forward):
         yield
 
 
@@ -59,6 +52,8 @@ def _forward(module: Any) -> Any:
 
 @torch.no_grad()
 def _is_swiglu(module: Any) -> bool:
+    if not all(hasattr(module, part) for part in PARTS):
+        return False
     weights = list(module.parameters())
     # NF4 alone takes any dtype
     dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), torch.float32)

@@ -56,7 +56,10 @@ class TooLarge(RuntimeError):
 
 
 def alone(profile: Profile) -> Profile:
-    """The profile as one of its processes tries it: its micro-batches, one epoch, nothing set aside."""
+    """The profile as one of its processes tries it: its micro-batches, one epoch, nothing set aside or compiled.
+
+    A trial is so short that compiling would be most of its steps.
+    """
     return replace(
         profile,
         sft_micro_batch=profile.sft_micro_batch or profile.sft_batch // profile.num_processes,
@@ -65,6 +68,7 @@ def alone(profile: Profile) -> Profile:
         dpo_epochs=1,
         val_size=0,
         num_processes=1,
+        compile=False,
         parallel="ddp",
     )
 
