@@ -92,26 +92,20 @@ def _snakemake(
     environment = {**os.environ, **place.environment, "KNOWTUNING_PAY": pay, "KNOWTUNING_SHARD_PAY": _as_options(pay)}
     # libraries write sets into files (the modules of an adapter): the same order in every run
     environment["PYTHONHASHSEED"] = "0"
-    signal.signal(signal.SIGTERM, _terminated)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Snakemake must hear it, which a shell's & prevents
+    signal.signal(signal.SIGTERM, _told_to_stop)
+    signal.signal(signal.SIGINT, _told_to_stop)  # Snakemake must hear it, which a shell's & prevents
     with open(folder / "walk.log", "w+", encoding="utf-8") as log:
         # the children inherit the lock, so that it lasts as long as any of them and goes with the last
         child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, pass_fds=[lock.fileno()])
         try:
             _follow(child, log, folder)
         except KeyboardInterrupt as reason:
-            family = _family(child)
-            print("\nStopping: what runs comes to its end in order; a second Ctrl-C kills it.", flush=True)
-            try:
-                _end(child, family, told=not reason.args)
-            except KeyboardInterrupt:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                _kill(child, family)
+            _stop(child, told=reason.args == (signal.SIGINT,))
             place.cancel()
             print("Stopped. The same command goes on from here; no teacher call is repeated.")
             return 130
         except BaseException:
-            _end(child, _family(child))
+            _end(child, _family(child), told=False)
             place.cancel()
             raise
     if child.returncode:
@@ -130,8 +124,22 @@ def _as_options(pay: str) -> str:
     return " ".join("--" + word.removesuffix("=true").replace("_", "-") for word in pay.split())
 
 
-def _terminated(number: int, frame: object) -> None:
-    raise KeyboardInterrupt("terminated")
+def _told_to_stop(number: int, frame: object) -> None:
+    """Leave what is being done, once: whatever else is told from here on must not leave what stops the walk."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt(number)
+
+
+def _stop(child: subprocess.Popen, told: bool) -> None:
+    """Say that the walk stops and end it in order; from the sentence on, Ctrl-C kills what still runs.
+
+    The kill is done by the signal's handler, as an exception could be raised anywhere, so also past its `except`.
+    """
+    family = _family(child)
+    signal.signal(signal.SIGINT, lambda number, frame: _kill(family))
+    print("\nStopping: what runs comes to its end in order; a second Ctrl-C kills it.", flush=True)
+    _end(child, family, told)
 
 
 def _family(child: subprocess.Popen) -> list[Any]:
@@ -139,12 +147,11 @@ def _family(child: subprocess.Popen) -> list[Any]:
     return [child, *psutil.Process(child.pid).children(recursive=True)] if child.poll() is None else []
 
 
-def _end(child: subprocess.Popen, family: list[Any], told: bool = False) -> None:
+def _end(child: subprocess.Popen, family: list[Any], told: bool) -> None:
     """End Snakemake and the notebooks under it, and wait: paid calls under way are still recorded.
 
     Ctrl-C in a terminal has `told` them all already; anything else would leave them behind, and with them the lock.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # told once is enough
     for process in [] if told else family:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             if process is child:
@@ -157,14 +164,14 @@ def _end(child: subprocess.Popen, family: list[Any], told: bool = False) -> None
     try:
         child.wait(timeout=GRACE)
     except subprocess.TimeoutExpired:
-        _kill(child, family)
+        _kill(family)
+        child.wait()
 
 
-def _kill(child: subprocess.Popen, family: list[Any]) -> None:
+def _kill(family: list[Any]) -> None:
     for process in family:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             process.kill()
-    child.wait()
 
 
 class Plan:

@@ -16,7 +16,7 @@ import pytest
 from knowtuning.artifacts import ROOT, read_jsonl
 from knowtuning.execute import SOLUTIONS
 from knowtuning.study.plan import STUDIED
-from knowtuning.walk import Plan, _as_options, _stages
+from knowtuning.walk import Plan, _as_options, _stages, _stop, _told_to_stop
 
 LOG = """\
 host: here
@@ -311,27 +311,55 @@ def said(done):
     return done.stderr.strip().splitlines()[-1]
 
 
+def waits_for(happened):
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def signals_as_before():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_second_ctrl_c_kills_even_where_it_comes_while_the_first_is_answered(monkeypatch, signals_as_before):
+    child = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setattr("knowtuning.walk.print", lambda *_, **__: signal.raise_signal(signal.SIGINT), raising=False)
+    _stop(child, told=True)
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_only_the_first_signal_leaves_what_is_done(signals_as_before):
+    signal.signal(signal.SIGINT, _told_to_stop)
+    with pytest.raises(KeyboardInterrupt) as reason:
+        signal.raise_signal(signal.SIGINT)
+    assert reason.value.args == (signal.SIGINT,)
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
 def test_a_walk_that_is_told_to_stop_takes_its_children_with_it_and_leaves_no_lock(tmp_path, signals):
     environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path)}
     command = [sys.executable, "-m", "knowtuning", "walk", "--profile", "smoke", "--cores", "2"]
-    child = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    progress = tmp_path / "smoke" / "progress" / "00_base_model.json"
-    deadline = time.monotonic() + 60
-    while not progress.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    terminal = tmp_path / "terminal"
+    with open(terminal, "w") as out:
+        child = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=out)
+    waits_for((tmp_path / "smoke" / "progress" / "00_base_model.json").exists)
     family = psutil.Process(child.pid).children(recursive=True)
     assert len(family) >= 3, "Snakemake, papermill and the kernel"
     # as its children do not hear of it here, the first SIGINT alone would wait for them
     first, *more = signals
     child.send_signal(first)
-    while not child.stdout.readline().startswith("Stopping"):
-        assert child.poll() is None, child.stdout.read()
+    waits_for(lambda: "Stopping" in terminal.read_text())
     for number in more:
         child.send_signal(number)
-    out, _ = child.communicate(timeout=60)
-    assert child.returncode == 130 and "goes on from here" in out
+    assert child.wait(timeout=60) == 130 and "goes on from here" in terminal.read_text()
     gone, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
     with open(tmp_path / "smoke" / "lock", "w") as lock:
