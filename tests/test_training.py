@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from peft import PeftModel
 from torch._dynamo.utils import counters
 from torch.nn.functional import logsigmoid
@@ -242,6 +243,7 @@ def test_what_we_override_in_trl_is_still_there():
     assert "current_gradient_accumulation_steps" in source
     assert all(step in source for step in ("model.train()", "model.zero_grad()", "self._clip_grad_norm(model)"))
     assert "self.is_fsdp_enabled =" in source
+    assert "is_lomo_available()" in inspect.getsource(AcceleratedOptimizer.step)
     for trainer in (DPOTrainer, SFTTrainer):
         given = inspect.signature(trainer.compute_loss).parameters
         assert list(given) == ["self", "model", "inputs", "return_outputs", "num_items_in_batch"]

@@ -114,8 +114,8 @@ def packed_attention(
     if token_at is None or slot_of is None or again_slot is None or again_token is None:
         raise ValueError("packed attention needs a batch of `pack`: leave `packed(model)` before anything else.")
     # not [0]: its way back copies the tensor into one of zeros
-    queries = _Padded.apply(query.squeeze(0), token_at, slot_of)
-    keys, values = (_Padded.apply(each.squeeze(0), token_at, slot_of, again_slot, again_token) for each in (key, value))
+    rows = [each.squeeze(0) for each in (query, key, value)]
+    queries, keys, values = _Padded.apply(token_at, slot_of, again_slot, again_token, *rows)
     grouped = key.shape[1] != query.shape[1]
     attended = scaled_dot_product_attention(
         queries, keys, values, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
@@ -124,28 +124,39 @@ def packed_attention(
 
 
 class _Padded(torch.autograd.Function):
-    """(heads, T, d) to (n, heads, longest, d).
+    """Queries, keys and values, each (heads, T, d), to (n, heads, longest, d).
 
     No query that counts sees padding, so padding gets no gradient, and the way back only picks. Left to itself,
     autograd would add up rows that it cannot know to be zero, one by one. A token with several slots is a query that
-    counts in one of them; as key and value it gets what comes back to all, if `again_slot` and `again_token` are given.
+    counts in one of them; as key and value it gets what comes back to all.
     """
 
     @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor, token_at: torch.Tensor, slot_of: torch.Tensor, *again: Any) -> Any:
-        ctx.save_for_backward(slot_of, *again)
-        rows = tensor.transpose(0, 1)
-        slots = rows.flatten(1).index_select(0, token_at.flatten())
-        return slots.view(*token_at.shape, *rows.shape[1:]).transpose(1, 2)
+    def forward(
+        ctx: Any,
+        token_at: torch.Tensor,
+        slot_of: torch.Tensor,
+        again_slot: torch.Tensor,
+        again_token: torch.Tensor,
+        *tensors: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        ctx.save_for_backward(slot_of, again_slot, again_token)
+        return tuple(_laid_out(tensor, token_at) for tensor in tensors)
 
     @staticmethod
-    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        slot_of, *again = ctx.saved_tensors
-        gradient = _picked(upstream, slot_of)
-        if again:
-            again_slot, again_token = again
-            gradient.index_add_(0, again_token, _picked(upstream, again_slot))
-        return gradient.transpose(0, 1), None, None, *[None] * len(again)
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        slot_of, again_slot, again_token = ctx.saved_tensors
+        gradients = [_picked(tensor, slot_of) for tensor in upstream]
+        for gradient, tensor in zip(gradients[1:], upstream[1:], strict=True):
+            gradient.index_add_(0, again_token, _picked(tensor, again_slot))
+        return *[None] * 4, *[gradient.transpose(0, 1) for gradient in gradients]
+
+
+def _laid_out(tensor: torch.Tensor, token_at: torch.Tensor) -> torch.Tensor:
+    """(heads, T, d) to (n, heads, longest, d)."""
+    rows = tensor.transpose(0, 1)
+    slots = rows.flatten(1).index_select(0, token_at.flatten())
+    return slots.view(*token_at.shape, *rows.shape[1:]).transpose(1, 2)
 
 
 class _Unpadded(torch.autograd.Function):

@@ -20,17 +20,17 @@ class Rotary(torch.autograd.Function):
 
     The way back turns by the opposite angle.
 
-    Shapes: x and the result (n, heads, T, d); cos and sin (n, T, d), whose halves are equal.
+    Shapes: each x and its result (n, heads, T, d); cos and sin (n, T, d), whose halves are equal.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, cos: torch.Tensor, sin: torch.Tensor, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin, 1)
+        return tuple(_turned(x, cos, sin, 1) for x in tensors)
 
     @staticmethod
-    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return _turned(upstream, *ctx.saved_tensors, -1), None, None
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return None, None, *[_turned(x, *ctx.saved_tensors, -1) for x in upstream]
 
 
 def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, way: int) -> torch.Tensor:
@@ -59,7 +59,7 @@ def _instead_of(own: Any) -> Any:
         if not plain or len({tensor.shape[-1] for tensor in tensors}) > 1:  # some turn a part of each head
             return own(*tensors, **options)
         query, key, cos, sin = tensors
-        return Rotary.apply(query, cos, sin), Rotary.apply(key, cos, sin)
+        return Rotary.apply(cos, sin, query, key)
 
     return turn
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import tempfile
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+from accelerate import optimizer
 from datasets import Dataset, disable_progress_bars
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
@@ -48,8 +50,9 @@ class PackedTrainer:
     """What a trainer of packed batches counts otherwise than transformers, and the walks that it spares.
 
     In every step transformers walks over all modules four times: to switch them to training, to clip and to delete
-    gradients, to count operations. Only the optimizer's parameters have gradients; of a small model's step the walks
-    are a fifteenth. `compiles`: train with compiled layers.
+    gradients, to count operations. Only the optimizer's parameters have gradients; and accelerate looks twice on disk
+    for the package of an optimizer. Of a small model's step the walks are a fifteenth. `compiles`: train with compiled
+    layers.
     """
 
     compiles = False
@@ -69,7 +72,8 @@ class PackedTrainer:
             self.optimizer.zero_grad(set_to_none)
 
         layers = compiled(self.model) if self.compiles else nullcontext()
-        with layers, mock.patch.multiple(self.model, train=train, zero_grad=zero_grad):
+        looked = mock.patch.object(optimizer, "is_lomo_available", cache(optimizer.is_lomo_available))
+        with layers, looked, mock.patch.multiple(self.model, train=train, zero_grad=zero_grad):
             return super().train(*args, **kwargs)
 
     def _clip_grad_norm(self, model: Any) -> Any:
