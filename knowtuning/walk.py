@@ -236,22 +236,36 @@ def _follow(child: subprocess.Popen, log: TextIO, folder: Path) -> None:
                 return
             if plan.running and time.time() - spoken > every:
                 spoken = time.time()
-                left = plan.seconds_left(expected, time.time() - start)
+                states = _states(folder)
+                left = _left(states, plan.seconds_left(expected, time.time() - start))
                 begun, end = f"{_clock(time.time() - start)}  ", f" · {_about(left)}"
                 room = 79 - len(begun) - len(end) if sys.stdout.isatty() else None
-                _say(begun + _stages(folder)[:room] + end)
+                _say(begun + _stages(states)[:room] + end)
             time.sleep(0.3)
 
 
-def _stages(folder: Path) -> str:
-    """What the running notebooks, and all shards of a stage together, last said of themselves.
-
-    Each shard pays for itself: costs, failures and speeds add up, and the slowest one says how long it takes.
-    """
+def _states(folder: Path) -> dict[str, list[dict]]:
+    """What the running notebooks, and all shards of a stage together, last said of themselves."""
     states: dict[str, list[dict]] = {}
     for path in sorted((folder / "progress").glob("*.json")):
         with suppress(FileNotFoundError):  # one may end meanwhile
             states.setdefault(path.stem.split("_")[0], []).append(json.loads(path.read_text(encoding="utf-8")))
+    return states
+
+
+def _left(states: dict[str, list[dict]], planned: float) -> float:
+    """Seconds of work left: those `planned`, and on a machine that is slower today not less than a stage says.
+
+    >>> _left({"02": [{"left": 90.0}, {"left": None}]}, 60.0)
+    90.0
+    """
+    return max([planned, *(state.get("left") or 0.0 for running in states.values() for state in running)])
+
+
+def _stages(states: dict[str, list[dict]]) -> str:
+    """The states in words. Each shard pays for itself: costs, failures and speeds add up, and the slowest one says how
+    long it takes.
+    """
     stages = []
     for name, running in states.items():
         done, total = (sum(state[key] for state in running) for key in ("done", "total"))

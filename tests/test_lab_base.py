@@ -75,6 +75,12 @@ def test_pretraining_is_the_same_twice(trained, tmp_path):
     assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in rows], rel=1e-4)
 
 
+def test_pretraining_stops_at_a_loss_that_is_not_finite(tmp_path):
+    with pytest.raises(RuntimeError, match="the loss is nan at step 2: lower the learning rate"):
+        pretrain(replace(TINY, learning_rate=math.inf), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 class Memory(torch.nn.Module):
     """Predicts the next token of the sentences it was given, and the padding token everywhere else."""
 

@@ -16,7 +16,7 @@ import pytest
 from knowtuning.artifacts import ROOT, read_jsonl
 from knowtuning.execute import SOLUTIONS
 from knowtuning.study.plan import STUDIED
-from knowtuning.walk import Plan, _as_options, _stages, _stop, _told_to_stop
+from knowtuning.walk import Plan, _as_options, _stages, _states, _stop, _told_to_stop
 
 LOG = """\
 host: here
@@ -54,7 +54,7 @@ def test_shards_of_a_stage_are_told_together(tmp_path):
     for name, (done, total) in states.items():
         state = {"stage": f"stage of {name[:2]}", "done": done, "total": total}
         (tmp_path / "progress" / f"{name}.json").write_text(json.dumps(state))
-    assert _stages(tmp_path) == "02 stage of 02 25%, extract 2 shards 50%"
+    assert _stages(_states(tmp_path)) == "02 stage of 02 25%, extract 2 shards 50%"
 
 
 def test_costs_failures_and_speeds_of_shards_add_up(tmp_path):
@@ -63,7 +63,7 @@ def test_costs_failures_and_speeds_of_shards_add_up(tmp_path):
         numbers = {"cost": cost, "failed": failed}
         state = {"stage": "", "done": 1, "total": 4, "unit": "rows", "rate": rate, "left": left, "numbers": numbers}
         (tmp_path / "progress" / f"extract_{number}-of-2.json").write_text(json.dumps(state))
-    assert _stages(tmp_path) == "extract 2 shards 25% (1:05 left, $2.75, 3 failed, 15.5 rows/s)"
+    assert _stages(_states(tmp_path)) == "extract 2 shards 25% (1:05 left, $2.75, 3 failed, 15.5 rows/s)"
 
 
 def test_shards_are_told_how_the_teacher_is_paid():

@@ -46,7 +46,7 @@ def dpo_margins(rows: list[dict]) -> Figure:
             axes.plot([step for step, _ in steps], means, MARKERS[number % len(MARKERS)] + "-", color=BLUE)
         grid[0, number].set_title(aspect)
         grid[1, number].set(xlabel="optimiser step", ylim=(-0.04, 1.04))
-    grid[0, 0].set_ylabel("reward margin (nats)")
+    grid[0, 0].set_ylabel("reward margin (β × nats)")
     grid[1, 0].set_ylabel("pairs ranked right (%)")
     grid[1, 0].yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     return figure

@@ -106,6 +106,8 @@ def _train(
         schedule.step()
         tokens += int(read.sum())
         rows.append({"step": step + 1, "tokens": tokens, "loss": loss.item(), "seconds": time.perf_counter() - start})
+        if not math.isfinite(rows[-1]["loss"]):
+            raise RuntimeError(f"the loss is {rows[-1]['loss']} at step {step + 1}: lower the learning rate.")
         if step + 1 in probes:
             rows[-1]["recall"] = recall()
             model.train()

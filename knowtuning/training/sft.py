@@ -221,7 +221,8 @@ def run_trainer(trainer: Any, stage: str) -> Any:
     arguments = trainer.args
     batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     steps = math.ceil(math.ceil(len(trainer.train_dataset) / batch) * arguments.num_train_epochs)
-    with packed(trainer.model), progress(stage, steps, "steps") as tick:
+    said = f"{stage}, compiling first" if trainer.compiles else stage
+    with packed(trainer.model), progress(said, steps, "steps") as tick:
         trainer.add_callback(_Report(tick))
         trainer.remove_callback(PrinterCallback)
         return trainer.train()
