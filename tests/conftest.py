@@ -1,8 +1,13 @@
 """What several test files share: a folder of its own for runs, and an untrained base of the smallest lab."""
 
+import signal
+
 import pytest
 
 from knowtuning.lab.settings import SMOKE
+
+# a shell's & hands on that Ctrl-C is ignored, and the commands that tests start and interrupt would inherit it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -76,9 +76,10 @@ class Terminal:
     def press(self, keys):
         os.write(self.master, keys.encode())
 
-    def end(self):
+    def end(self, seconds=30):
+        end = time.monotonic() + seconds
         while self._read():
-            pass
+            assert time.monotonic() < end, f"still there, after {self.seen!r}"
         os.close(self.master)
         return self.process.wait(timeout=30), self.seen.decode()
 
