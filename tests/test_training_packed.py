@@ -245,9 +245,12 @@ def test_swiglu_in_place_refuses_a_second_way_back():
         result.backward()
 
 
+@pytest.mark.parametrize("recomputed", [False, True])
 @pytest.mark.parametrize("part", [shorter_norms, turned_in_place])
-def test_shorter_passes_have_the_states_and_gradients_of_the_models_own(part):
-    model, ids = grouped(), torch.tensor([[5, 6, 7, 8], [9, 8, 7, 6]])
+def test_shorter_passes_have_the_states_and_gradients_of_the_models_own(part, recomputed):
+    model, ids = grouped().train(), torch.tensor([[5, 6, 7, 8], [9, 8, 7, 6]])
+    if recomputed:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     for name, weight in model.named_parameters():
         if "norm" in name:  # frozen, and not all ones
             weight.requires_grad_(False).copy_(torch.linspace(0.5, 2, len(weight)))

@@ -30,7 +30,8 @@ class Rotary(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return None, None, *[_turned(x, *ctx.saved_tensors, -1) for x in upstream]
+        cos, sin = ctx.saved_tensors  # once: where activations are computed anew, each reading is a computation
+        return None, None, *[_turned(x, cos, sin, -1) for x in upstream]
 
 
 def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, way: int) -> torch.Tensor:
