@@ -69,7 +69,7 @@ def test_dpo_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokeni
 
 def test_a_process_that_fails_is_told_in_one_sentence(untrained_base, tokenizer):
     two = replace(PROFILE, num_processes=2, max_length=1)
-    with pytest.raises(RuntimeError, match=r"training in 2 processes failed: \w+Error"):
+    with pytest.raises(RuntimeError, match=r"^training in 2 processes failed: \w+Error: \S"):
         launch.train_elsewhere(fresh(untrained_base), two, {"stage": "sft", "rows": "none", "seed": 0})
 
 

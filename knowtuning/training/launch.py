@@ -34,7 +34,7 @@ def train_elsewhere(model: Any, profile: Profile, job: dict[str, Any]) -> dict[s
         What the worker found: `history` (the trainer's log), `steps`, `best_step`, `best_metric`, `metrics`.
 
     Raises:
-        RuntimeError: a process failed; the message ends with its last line.
+        RuntimeError: a process failed; the message ends with its error.
     """
     from peft import load_peft_weights, set_peft_model_state_dict
 
@@ -67,11 +67,10 @@ def _torchrun(folder: Path, processes: int) -> None:
         if done.returncode == 0:
             return
         log.seek(0)
-        raise RuntimeError(f"training in {processes} processes failed: {_reason(log.read())}")
+        raise RuntimeError(f"training in {processes} processes failed: {_reason(folder, log.read())}")
 
 
-def _reason(log: str) -> str:
-    """The error of the first process that failed: torchrun's own report comes after it."""
-    lines = [line.split("]: ", 1)[-1].strip() for line in log.splitlines()]
-    errors = [line for line in lines if "Error" in line and not line.startswith(("torch.distributed", "raise"))]
-    return errors[0] if errors else json.dumps(lines[-1:])
+def _reason(folder: Path, log: str) -> str:
+    """The error of the process that failed first, or the last line of the log where one was killed."""
+    errors = sorted(folder.glob("error.*.txt"), key=lambda path: path.stat().st_mtime_ns)
+    return errors[0].read_text(encoding="utf-8") if errors else json.dumps(log.splitlines()[-1:])

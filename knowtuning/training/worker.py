@@ -1,6 +1,7 @@
 """One of the processes of a training, under torchrun: `torchrun --nproc-per-node=2 -m knowtuning.training.worker DIR`.
 
-DIR holds `job.json` and the adapter `start`; the first process leaves the trained adapter and `result.json` there.
+DIR holds `job.json` and the adapter `start`; the first process leaves the trained adapter and `result.json` there, and
+one that fails `error.RANK.txt`, as the lines of several processes run into each other in what they print.
 """
 
 from __future__ import annotations
@@ -62,4 +63,9 @@ def _start(folder: Path, job: dict[str, Any], profile: Profile) -> tuple[Any, An
 STAGES = {"sft": _sft, "dpo": _dpo}
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        Path(sys.argv[1], f"error.{os.environ['RANK']}.txt").write_text(told, encoding="utf-8")
+        raise
