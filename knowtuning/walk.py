@@ -152,6 +152,7 @@ def _end(child: subprocess.Popen, family: list[Any], told: bool) -> None:
 
     Ctrl-C in a terminal has `told` them all already; anything else would leave them behind, and with them the lock.
     """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # after an error too, told once is enough
     for process in [] if told else family:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
             if process is child:
