@@ -4,7 +4,7 @@ CORES ?= 2
 SEEDS ?= 0
 ARMS ?= sft,ka,knowtuning
 ROWS ?= 200
-PROFILE ?= lab
+RECIPE ?= lab
 SEED ?= 0
 VENV := .venv
 FACTORY := .venv-llamafactory
@@ -30,15 +30,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 lab: $(VENV)/installed ## the whole method in the lab: notebooks 00 to 09, then the table (SEEDS, ARMS, CORES)
-	@$(RUN) walk --profile lab --seeds $(SEEDS) --arms $(ARMS) --cores $(CORES)
+	@$(RUN) walk --recipe lab --seeds $(SEEDS) --arms $(ARMS) --cores $(CORES)
 
 dolly: $(VENV)/installed ## every stage on real text without a key: make dolly DATA=file.json ROWS=200
 	@test -n "$(DATA)" || { echo "make dolly needs DATA=path of an alpaca or JSONL file"; exit 2; }
-	@$(RUN) walk --profile dolly-offline --data $(DATA) --rows $(ROWS) --cores $(CORES)
+	@$(RUN) walk --recipe dolly-offline --data $(DATA) --rows $(ROWS) --cores $(CORES)
 
 errors: lab ## walks with a teacher that errs in 10 and 30 % of the facts, and the appendix A1 about them
-	@for profile in lab-errors-10 lab-errors-30; do \
-	  $(RUN) walk --profile $$profile --seeds $(SEEDS) --arms $(ARMS) --cores $(CORES) || exit 1; done
+	@for recipe in lab-errors-10 lab-errors-30; do \
+	  $(RUN) walk --recipe $$recipe --seeds $(SEEDS) --arms $(ARMS) --cores $(CORES) || exit 1; done
 	@$(RUN) execute A1_teacher_errors runs/lab/seed-0/notebooks/A1_teacher_errors.ipynb
 
 results: lab ## all arms on all seeds and bases: the tables and figures of the paper (hours; goes on where it was)
@@ -50,7 +50,7 @@ solutions: lab ## the solutions of the exercises, over the lab's run
 	@for notebook in notebooks/solutions/*.ipynb; do name=$$(basename $$notebook .ipynb); \
 	  $(RUN) execute solutions/$$name runs/lab/seed-0/solutions/$$name.ipynb || exit 1; done
 
-test: $(VENV)/installed ## unit tests, the notebooks' contract, and all notebooks at profile smoke
+test: $(VENV)/installed ## unit tests, the notebooks' contract, and all notebooks at recipe smoke
 	$(VENV)/bin/python -m pytest
 
 lint: $(VENV)/installed ## style of the code
@@ -82,8 +82,8 @@ faults: $(VENV)/installed ## a failing endpoint, a run killed 50 times: is anyth
 growth: $(VENV)/installed ## a million rows through the stages as shards do them: time and memory (a quarter of an hour, 15 GB)
 	@$(VENV)/bin/python benchmarks/growth/run.py
 
-interchange: $(VENV)/installed $(FACTORY)/installed ## LLaMA-Factory trains on a run's files as they are (PROFILE, SEED)
-	@$(VENV)/bin/python benchmarks/interchange/run.py --profile $(PROFILE) --seed $(SEED)
+interchange: $(VENV)/installed $(FACTORY)/installed ## LLaMA-Factory trains on a run's files as they are (RECIPE, SEED)
+	@$(VENV)/bin/python benchmarks/interchange/run.py --recipe $(RECIPE) --seed $(SEED)
 
 slurm-test: $(VENV)/installed ## the walk on a real two-node Slurm, started here, whose node dies (root; installs Slurm)
 	@$(VENV)/bin/python cluster/slurm_test.py

@@ -1,19 +1,19 @@
-# The walk as a graph: (notebook, profile, seed, arm) -> artefacts. `knowtuning walk` runs it; so does plain snakemake:
-#   snakemake --cores 2 --config profile=lab seeds=0 arms=sft,ka,knowtuning
+# The walk as a graph: (notebook, recipe, seed, arm) -> artefacts. `knowtuning walk` runs it; so does plain snakemake:
+#   snakemake --cores 2 --config recipe=lab seeds=0 arms=sft,ka,knowtuning
 import os
 import sys
 
 from knowtuning.arms import ARMS
 from knowtuning.execute import NOTEBOOKS, code_hash
-from knowtuning.profiles import PROFILES, get_profile
+from knowtuning.recipe import RECIPES, get_recipe
 
 RUNS = os.environ.get("KNOWTUNING_RUNS", "runs")
-PROFILE = get_profile(config.get("profile", "lab"))
+RECIPE = get_recipe(config.get("recipe", "lab"))
 SEEDS = str(config.get("seeds", 0)).split(",")
 WANTED = str(config.get("arms", "sft,ka,knowtuning")).split(",")
 SHARDS = int(config.get("shards", 1))
 DATA, COPY, ROWS = config.get("data", ""), config.get("copy", ""), config.get("rows", 0)
-# the teacher's model, where it is not the profile's: another one makes other facts
+# the teacher's model, where it is not the recipe's: another one makes other facts
 MODEL = f" model={config['model']}" if config.get("model") else ""
 # KA and KC files of the user's in place of ours
 GIVEN = {name: config.get(name, "") for name in ("ka", "kc")}
@@ -24,11 +24,11 @@ if unknown := set(WANTED) - set(ARMS):
 
 BASELINES = [name for name, arm in ARMS.items() if arm.pairs != "kc"]
 
-RUN = f"{RUNS}/{{profile}}/seed-{{seed}}"
+RUN = f"{RUNS}/{{recipe}}/seed-{{seed}}"
 NOTEBOOK = RUN + "/notebooks"
 EXECUTE = (
     f"OMP_NUM_THREADS={{threads}} {sys.executable} -m knowtuning execute {{params.notebook}} {{output.notebook}} "
-    f"{{params.given}} --progress {RUNS}/{{wildcards.profile}}/progress/{{params.step}}.json"
+    f"{{params.given}} --progress {RUNS}/{{wildcards.recipe}}/progress/{{params.step}}.json"
 )
 # how the teacher is paid (max_cost=5 batch=true) changes nothing that it says: no reason to run anything again, and so
 # in the environment and not among the parameters
@@ -36,12 +36,12 @@ ASK = EXECUTE.replace("{params.given}", "{params.given} ${{KNOWTUNING_PAY:-}}")
 
 
 def notebook(name):
-    """A notebook and its step, with what must run it again when it changes: its code, and the profile's settings."""
+    """A notebook and its step, with what must run it again when it changes: its code, and the recipe's settings."""
     return {
         "notebook": name,
         "step": name,
         "code": code_hash(NOTEBOOKS / f"{name}.ipynb"),
-        "settings": lambda wildcards: repr(get_profile(wildcards.profile)),
+        "settings": lambda wildcards: repr(get_recipe(wildcards.recipe)),
     }
 
 
@@ -63,12 +63,12 @@ def adapter(arm):
 
 
 def base(wildcards):
-    name = get_profile(wildcards.profile).base
-    return f"{RUNS}/{name}/base/model.safetensors" if name in PROFILES else []
+    name = get_recipe(wildcards.recipe).base
+    return f"{RUNS}/{name}/base/model.safetensors" if name in RECIPES else []
 
 
 def trained(wildcards):
-    return [] if wildcards.arm == "base" else expand(adapter(wildcards.arm), profile=wildcards.profile, seed=wildcards.seed)
+    return [] if wildcards.arm == "base" else expand(adapter(wildcards.arm), recipe=wildcards.recipe, seed=wildcards.seed)
 
 
 def gamma(arm):
@@ -81,28 +81,28 @@ def compared(wildcards):
 
 def model(processes=1):
     """What a cluster gives a notebook that runs the model, beyond its defaults; our own small bases need nothing."""
-    if PROFILE.base in PROFILES:
+    if RECIPE.base in RECIPES:
         return {}
-    return {"mem_mb": int(1024 * PROFILE.memory_gb), "gpu": processes}
+    return {"mem_mb": int(1024 * RECIPE.memory_gb), "gpu": processes}
 
 
 wildcard_constraints:
-    profile="[^/]+",
+    recipe="[^/]+",
     seed=r"\d+",
     arm="|".join(ARMS),
 
 
 rule base_model:
     output:
-        model=f"{RUNS}/{{profile}}/base/model.safetensors",
-        tokenizer=f"{RUNS}/{{profile}}/base/tokenizer.json",
-        knowledge=f"{RUNS}/{{profile}}/base/knowledge.jsonl",
-        notebook=f"{RUNS}/{{profile}}/base/notebooks/00_base_model.ipynb",
+        model=f"{RUNS}/{{recipe}}/base/model.safetensors",
+        tokenizer=f"{RUNS}/{{recipe}}/base/tokenizer.json",
+        knowledge=f"{RUNS}/{{recipe}}/base/knowledge.jsonl",
+        notebook=f"{RUNS}/{{recipe}}/base/notebooks/00_base_model.ipynb",
     params:
         **notebook("00_base_model"),
-        given="profile={profile}",
+        given="recipe={recipe}",
     # the study trains several bases side by side, which two threads each would only slow down
-    threads: lambda wildcards: 2 if wildcards.profile in ("lab", "smoke") else 1
+    threads: lambda wildcards: 2 if wildcards.recipe in ("lab", "smoke") else 1
     shell:
         EXECUTE
 
@@ -119,7 +119,7 @@ rule questions_and_answers:
         notebook=f"{NOTEBOOK}/01_questions_and_answers.ipynb",
     params:
         **notebook("01_questions_and_answers"),
-        given="profile={profile} seed={seed}" + (f" data={DATA} rows={ROWS}" if DATA else "")
+        given="recipe={recipe} seed={seed}" + (f" data={DATA} rows={ROWS}" if DATA else "")
         + (f" copy={COPY}" if COPY else ""),
     shell:
         EXECUTE
@@ -135,9 +135,9 @@ rule vanilla_sft:
         notebook=f"{NOTEBOOK}/02_vanilla_sft.ipynb",
     params:
         **notebook("02_vanilla_sft"),
-        given="profile={profile} seed={seed}",
+        given="recipe={recipe} seed={seed}",
     resources:
-        **model(PROFILE.num_processes),
+        **model(RECIPE.num_processes),
     shell:
         EXECUTE
 
@@ -151,7 +151,7 @@ rule extraction:
         notebook=f"{NOTEBOOK}/03_extraction.ipynb",
     params:
         **notebook("03_extraction"),
-        given="profile={profile} seed={seed}" + MODEL,
+        given="recipe={recipe} seed={seed}" + MODEL,
     shell:
         ASK
 
@@ -168,7 +168,7 @@ rule difficult_knowledge:
         notebook=f"{NOTEBOOK}/04_difficult_knowledge.ipynb",
     params:
         **notebook("04_difficult_knowledge"),
-        given="profile={profile} seed={seed}",
+        given="recipe={recipe} seed={seed}",
     resources:
         **model(),
     shell:
@@ -185,7 +185,7 @@ rule rewriting:
         notebook=f"{NOTEBOOK}/05_rewriting.ipynb",
     params:
         **notebook("05_rewriting"),
-        given="profile={profile} seed={seed}" + MODEL + given_file("ka"),
+        given="recipe={recipe} seed={seed}" + MODEL + given_file("ka"),
     shell:
         ASK
 
@@ -200,7 +200,7 @@ rule disturbance:
         notebook=f"{NOTEBOOK}/06_disturbance.ipynb",
     params:
         **notebook("06_disturbance"),
-        given="profile={profile} seed={seed}" + MODEL + given_file("kc"),
+        given="recipe={recipe} seed={seed}" + MODEL + given_file("kc"),
     shell:
         ASK
 
@@ -214,9 +214,9 @@ rule knowledge_augmentation:
         notebook=f"{NOTEBOOK}/07_knowledge_augmentation.ipynb",
     params:
         **notebook("07_knowledge_augmentation"),
-        given="profile={profile} seed={seed}",
+        given="recipe={recipe} seed={seed}",
     resources:
-        **model(PROFILE.num_processes),
+        **model(RECIPE.num_processes),
     shell:
         EXECUTE
 
@@ -232,7 +232,7 @@ rule baselines:
         notebook=f"{NOTEBOOK}/10_baselines.ipynb",
     params:
         **notebook("10_baselines"),
-        given="profile={profile} seed={seed}" + MODEL,
+        given="recipe={recipe} seed={seed}" + MODEL,
     resources:
         **model(),
     shell:
@@ -243,7 +243,7 @@ rule knowledge_comparison:
     input:
         base,
         lambda w: expand(f"{RUN}/{ARMS[w.arm].pairs}.{{kind}}", kind=("json", "provenance.jsonl"), **w),
-        lambda w: expand(adapter(ARMS[w.arm].start), profile=w.profile, seed=w.seed),
+        lambda w: expand(adapter(ARMS[w.arm].start), recipe=w.recipe, seed=w.seed),
     output:
         adapter("{arm}"),
         notebook=f"{NOTEBOOK}/08_knowledge_comparison.{{arm}}.ipynb",
@@ -251,11 +251,11 @@ rule knowledge_comparison:
         arm="|".join(name for name, arm in ARMS.items() if arm.start),
     params:
         **notebook("08_knowledge_comparison") | {"step": "08_knowledge_comparison.{arm}"},
-        given=lambda w: f"profile={w.profile} seed={w.seed} arm={w.arm} start={ARMS[w.arm].start} "
+        given=lambda w: f"recipe={w.recipe} seed={w.seed} arm={w.arm} start={ARMS[w.arm].start} "
         f"aspects={','.join(ARMS[w.arm].aspects)} gamma={gamma(w.arm)}"
         + (f" reference={REFERENCE}" if REFERENCE != "start" else ""),
     resources:
-        **model(PROFILE.num_processes),
+        **model(RECIPE.num_processes),
     shell:
         EXECUTE
 
@@ -273,7 +273,7 @@ rule evaluation:
         notebook=f"{NOTEBOOK}/09_evaluation.{{arm}}.ipynb",
     params:
         **notebook("09_evaluation") | {"step": "09_evaluation.{arm}"},
-        given=lambda w: f"profile={w.profile} seed={w.seed} arm={w.arm} against={','.join(ARMS[w.arm].against)}",
+        given=lambda w: f"recipe={w.recipe} seed={w.seed} arm={w.arm} against={','.join(ARMS[w.arm].against)}",
     resources:
         **model(),
     shell:
@@ -294,12 +294,12 @@ def everything():
         made += [rules.disturbance]
     if set(WANTED).intersection(BASELINES):
         made += [rules.baselines, rules.disturbance, rules.extraction]
-    files = [expand(rule.output, profile=PROFILE.name, seed=SEEDS) for rule in made]
+    files = [expand(rule.output, recipe=RECIPE.name, seed=SEEDS) for rule in made]
     trained = [arm for arm in WANTED if ARMS[arm].start]
-    files += [expand(rules.knowledge_comparison.output, profile=PROFILE.name, seed=SEEDS, arm=trained)]
-    files += [expand(rules.evaluation.output, profile=PROFILE.name, seed=SEEDS, arm=WANTED)]
-    if PROFILE.base in PROFILES:
-        files += [expand(rules.base_model.output, profile=PROFILE.base)]
+    files += [expand(rules.knowledge_comparison.output, recipe=RECIPE.name, seed=SEEDS, arm=trained)]
+    files += [expand(rules.evaluation.output, recipe=RECIPE.name, seed=SEEDS, arm=WANTED)]
+    if RECIPE.base in RECIPES:
+        files += [expand(rules.base_model.output, recipe=RECIPE.base)]
     return files
 
 

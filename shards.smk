@@ -6,15 +6,15 @@ from knowtuning.shards.shard import OUTPUT
 SLICE = f"{RUN}/shards/{{number}}-of-{SHARDS}"
 SCORE = (
     f"OMP_NUM_THREADS={{threads}} {sys.executable} -m knowtuning shard {{params.stage}} {{wildcards.number}}/{SHARDS} "
-    "--profile {wildcards.profile} --seed {wildcards.seed} "
-    f"--progress {RUNS}/{{wildcards.profile}}/progress/{{params.stage}}_{{wildcards.number}}-of-{SHARDS}.json"
+    "--recipe {wildcards.recipe} --seed {wildcards.seed} "
+    f"--progress {RUNS}/{{wildcards.recipe}}/progress/{{params.stage}}_{{wildcards.number}}-of-{SHARDS}.json"
 )
 ASK_SHARD = SCORE + (f" --teacher {config['model']}" if config.get("model") else "") + " ${{KNOWTUNING_SHARD_PAY:-}}"
 
 
 def stage(name):
     """A stage, with what must run it again when it changes."""
-    return {"stage": name, "method": repr(method(name)), "settings": lambda w: repr(get_profile(w.profile))}
+    return {"stage": name, "method": repr(method(name)), "settings": lambda w: repr(get_recipe(w.recipe))}
 
 
 wildcard_constraints:
@@ -87,5 +87,5 @@ rule gather:
     output:
         touch(f"{RUN}/shards/{{stage}}-of-{SHARDS}.gathered"),
     shell:
-        f"{sys.executable} -m knowtuning gather --profile {{wildcards.profile}} --seed {{wildcards.seed}} "
+        f"{sys.executable} -m knowtuning gather --recipe {{wildcards.recipe}} --seed {{wildcards.seed}} "
         f"--shards {SHARDS}"

@@ -8,14 +8,14 @@ FOLDER = f"{RUNS}/study" if STUDY_NAME == "lab" else f"{RUNS}/study-{STUDY_NAME}
 STEP = (
     f"OMP_NUM_THREADS={{threads}} {sys.executable} -m knowtuning.study.run {{params.step}} --study {STUDY_NAME} "
 )
-CELLS = [f"{FOLDER}/{profile}/seed-{seed}/cell.json" for profile, seeds in STUDY.cells.items() for seed in seeds]
+CELLS = [f"{FOLDER}/{recipe}/seed-{seed}/cell.json" for recipe, seeds in STUDY.cells.items() for seed in seeds]
 POINTS = expand(
     f"{FOLDER}/map/{{point}}/seed-{{seed}}/point.json", point=[p.name for p in STUDY.points], seed=STUDY.point_seeds
 )
 
 
-def base_of(profile):
-    return f"{RUNS}/{get_profile(profile).base}/base/knowledge.jsonl"
+def base_of(recipe):
+    return f"{RUNS}/{get_recipe(recipe).base}/base/knowledge.jsonl"
 
 
 rule study_rates:
@@ -45,15 +45,15 @@ rule study_choice:
 rule study_cell:
     input:
         rules.study_choice.output,
-        lambda wildcards: base_of(wildcards.profile),
+        lambda wildcards: base_of(wildcards.recipe),
     output:
-        f"{FOLDER}/{{profile}}/seed-{{seed}}/cell.json",
+        f"{FOLDER}/{{recipe}}/seed-{{seed}}/cell.json",
     params:
         step="cell",
         arms=repr(STUDY.arms),
     priority: 2
     shell:
-        STEP + "--profile {wildcards.profile} --seed {wildcards.seed}"
+        STEP + "--recipe {wildcards.recipe} --seed {wildcards.seed}"
 
 
 def point_of(wildcards):
@@ -63,13 +63,13 @@ def point_of(wildcards):
 def cell_beside(wildcards):
     """The cell that a point takes over what its knob does not reach."""
     point = point_of(wildcards)
-    return f"{FOLDER}/{point.profile}/seed-{wildcards.seed}/cell.json" if point.unturned else []
+    return f"{FOLDER}/{point.recipe}/seed-{wildcards.seed}/cell.json" if point.unturned else []
 
 
 rule study_point:
     input:
         rules.study_choice.output,
-        lambda wildcards: base_of(point_of(wildcards).profile),
+        lambda wildcards: base_of(point_of(wildcards).recipe),
         cell_beside,
     output:
         f"{FOLDER}/map/{{point}}/seed-{{seed}}/point.json",

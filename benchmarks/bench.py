@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from knowtuning.artifacts import ROOT, read_json, write_text
+from knowtuning.files import ROOT, read_json, write_text
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

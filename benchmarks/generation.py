@@ -18,7 +18,7 @@ import torch
 from teacher.running import publish
 from timing import ended, in_turn, rate, ratio
 
-from knowtuning.artifacts import Run
+from knowtuning.run import Run
 from knowtuning.training import models
 from knowtuning.training.generate import DECODINGS, generate, load_policy
 from knowtuning.training.prompts import encode_prompt
@@ -39,17 +39,17 @@ def one_by_one(model: Any, tokenizer: Any, questions: list[str], decoding: str, 
 
 
 def measure(
-    profile: str = "lab", seed: int = 0, quantisation: str = "none", questions: int = 0, quick: bool = False
+    recipe: str = "lab", seed: int = 0, quantisation: str = "none", questions: int = 0, quick: bool = False
 ) -> dict:
     """Questions per second of both ways, greedy and sampled; the greedy answers to all questions are compared."""
-    run = Run("generation", profile, seed)
+    run = Run("generation", recipe, seed)
     tokenizer = models.load_tokenizer(run.need("base"))
-    settings = replace(run.profile, quantisation=quantisation)
+    settings = replace(run.recipe, quantisation=quantisation)
     model = load_policy(settings, run.need("base"), run.need("adapters/sft"))
     asked = [row["question"] for row in run.read("data/test.jsonl")][: 20 if quick else questions or None]
-    sizes = (run.profile.max_new_tokens, run.profile.eval_batch)
+    sizes = (run.recipe.max_new_tokens, run.recipe.eval_batch)
     replies = generate(model, tokenizer, asked, "greedy", *sizes)
-    alone = one_by_one(model, tokenizer, asked, "greedy", run.profile.max_new_tokens)
+    alone = one_by_one(model, tokenizer, asked, "greedy", run.recipe.max_new_tokens)
     different = sum(reply["answer"] != other for reply, other in zip(replies, alone, strict=True))
     if different:
         raise SystemExit(f"{different} of {len(asked)} greedy answers differ between batches and single questions.")
@@ -59,7 +59,7 @@ def measure(
         "questions_timed": len(timed),
         "weights": "NF4" if quantisation == "nf4" else "float32",
         "threads": torch.get_num_threads(),
-        "batch": run.profile.eval_batch,
+        "batch": run.recipe.eval_batch,
         "tokens_per_answer": sum(reply["tokens"] for reply in replies) / len(replies),
         "greedy_answers_that_differ": different,
     }
@@ -77,7 +77,7 @@ def measure(
 def main() -> None:
     """Measure, print and write `results/generation.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="lab")
+    parser.add_argument("--recipe", default="lab")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quantisation", choices=["none", "nf4"], default="none")
     parser.add_argument("--questions", type=int, default=0, help="only the first ones (default: all)")

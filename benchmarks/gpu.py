@@ -1,6 +1,6 @@
 """Memory, speed and MFU of every stage at the paper's sizes on a GPU, beside plain TRL in turn: `make gpu-bench`
 
-Llama-2's 7B and 13B shapes with random weights, in bfloat16 and in NF4, those that fit: SFT and DPO as the profiles
+Llama-2's 7B and 13B shapes with random weights, in bfloat16 and in NF4, those that fit: SFT and DPO as the recipes
 `paper-7b` and `paper-13b` have them, and by TRL's trainers with their defaults (padded batches, activations recomputed,
 the reference run in every step), on the same base, adapter, tokens and micro-batches; then perplexity and generation
 by ours. The losses of the sides are compared too: those of DPO differ by a little where micro-batches of a step have
@@ -15,7 +15,8 @@ import os
 import sys
 from pathlib import Path
 
-from knowtuning.artifacts import ROOT, shown, versions, write_json
+from knowtuning.files import ROOT, shown, write_json
+from knowtuning.run import versions
 
 RESULTS = ROOT / "benchmarks" / "results" / "gpu.json"
 

@@ -17,10 +17,10 @@ import plain_trl
 import torch
 from transformers import LlamaConfig, PretrainedConfig
 
-from knowtuning.artifacts import runs_folder
 from knowtuning.doctor import GB
 from knowtuning.knowledge.difficulty import score_facts
-from knowtuning.profiles import Profile, get_profile
+from knowtuning.recipe import Recipe, get_recipe
+from knowtuning.run import runs_folder
 from knowtuning.training import stand_in
 from knowtuning.training.dpo import SIDES, add_reference, dpo_examples, dpo_trainer
 from knowtuning.training.forecast import largest_need
@@ -44,9 +44,9 @@ def cases(shapes: list[str], steps: int, runs: int) -> Iterator[dict[str, Any]]:
     """Measure each shape in bfloat16 and in NF4; one that does not fit is told so, and why."""
     for shape in shapes:
         for quantisation in ("none", "nf4"):
-            profile, config = _profile(shape, quantisation)
-            case = {"shape": shape, "parameters": parameters(config), "weights": quantisation, "dtype": profile.dtype}
-            yield case | (_without_room(profile, config) or _measure(profile, config, steps, runs))
+            recipe, config = _recipe(shape, quantisation)
+            case = {"shape": shape, "parameters": parameters(config), "weights": quantisation, "dtype": recipe.dtype}
+            yield case | (_without_room(recipe, config) or _measure(recipe, config, steps, runs))
 
 
 def environment() -> dict[str, Any]:
@@ -60,76 +60,76 @@ def environment() -> dict[str, Any]:
     return {"device": card, "memory_gb": torch.cuda.mem_get_info()[1] / GB} | tflops | assumed
 
 
-def _profile(shape: str, quantisation: str) -> tuple[Profile, PretrainedConfig]:
-    """The paper's profile of that size, with the SFT term of DPO as TRL has it, so that losses can be compared."""
+def _recipe(shape: str, quantisation: str) -> tuple[Recipe, PretrainedConfig]:
+    """The paper's recipe of that size, with the SFT term of DPO as TRL has it, so that losses can be compared."""
     if shape not in ("7b", "13b", "tiny"):
         raise ValueError(f"shape {shape!r} is unknown; use 7b, 13b or tiny.")
-    named = alone(get_profile("paper-7b" if shape == "tiny" else f"paper-{shape}"))
-    profile = replace(named, quantisation=quantisation, dpo_sft_mean="tokens")
+    named = alone(get_recipe("paper-7b" if shape == "tiny" else f"paper-{shape}"))
+    recipe = replace(named, quantisation=quantisation, dpo_sft_mean="tokens")
     if shape != "tiny":
-        return profile, config_of(profile.base)
+        return recipe, config_of(recipe.base)
     short = {"max_length": 96, "sft_batch": 4, "sft_micro_batch": 2, "dpo_batch": 4, "dpo_micro_batch": 2}
-    return replace(profile, dtype="float32", score_tokens=512, eval_batch=4, max_new_tokens=16, **short), TINY
+    return replace(recipe, dtype="float32", score_tokens=512, eval_batch=4, max_new_tokens=16, **short), TINY
 
 
-def _without_room(profile: Profile, config: PretrainedConfig) -> dict[str, Any] | None:
+def _without_room(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any] | None:
     if not torch.cuda.is_available():
         return None
-    stage, needed = largest_need(replace(profile, max_new_tokens=NEW_TOKENS), config)
+    stage, needed = largest_need(replace(recipe, max_new_tokens=NEW_TOKENS), config)
     room = torch.cuda.mem_get_info()[0]
     return {"skipped": f"{stage} needs about {needed / GB:.0f} GB, {room / GB:.0f} are free"} if needed > room else None
 
 
-def _measure(profile: Profile, config: PretrainedConfig, steps: int, runs: int) -> dict[str, Any]:
-    tokenizer = stand_in.stand_in_tokenizer(profile.prompt)
+def _measure(recipe: Recipe, config: PretrainedConfig, steps: int, runs: int) -> dict[str, Any]:
+    tokenizer = stand_in.stand_in_tokenizer(recipe.prompt)
     runs_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=runs_folder(), prefix=".gpu-bench-") as name:
         folder = Path(name)
         began = time.perf_counter()
-        model = new_adapter(random_base(config, profile.quantisation, profile.dtype, folder / "base"), profile, seed=0)
+        model = new_adapter(random_base(config, recipe.quantisation, recipe.dtype, folder / "base"), recipe, seed=0)
         synchronise()
         case = {"load_seconds": time.perf_counter() - began, "model_gb": tensor_bytes(model) / GB}
         adapter = save_adapter(model, folder / "adapter", "An adapter of a benchmark: it means nothing.")
         base, stages = bare(model), {}
-        for stage, (sides, tokens) in _trainings(tokenizer, profile, config, steps).items():
+        for stage, (sides, tokens) in _trainings(tokenizer, recipe, config, steps).items():
             stages[stage], base = _in_turn(stage, base, adapter, sides, tokens, runs, matrix_parameters(config))
         model = load_adapter(base, adapter).eval()
-        stages |= _without_peer(model, tokenizer, profile, runs, matrix_parameters(config))
+        stages |= _without_peer(model, tokenizer, recipe, runs, matrix_parameters(config))
     return case | {"stages": stages}
 
 
 def _trainings(
-    tokenizer: Any, profile: Profile, config: PretrainedConfig, steps: int
+    tokenizer: Any, recipe: Recipe, config: PretrainedConfig, steps: int
 ) -> dict[str, tuple[dict[str, Callable[[Any], Trained]], int]]:
     """Of SFT and DPO: the sides, each a training of a given model, and the tokens that they train on."""
-    rows = usual_rows(tokenizer, steps * profile.sft_batch, profile)
-    pairs = stand_in.stand_in_pairs(tokenizer, usual_rows(tokenizer, steps * profile.dpo_batch, profile))
-    answers, _ = sft_examples(tokenizer, rows, profile.max_length)
-    preferences, _ = dpo_examples(tokenizer, pairs, profile.max_length)
-    ours = {"ours": profile}
-    keeping = replace(profile, checkpointing=False)
-    if profile.checkpointing and not _without_room(keeping, config):
+    rows = usual_rows(tokenizer, steps * recipe.sft_batch, recipe)
+    pairs = stand_in.stand_in_pairs(tokenizer, usual_rows(tokenizer, steps * recipe.dpo_batch, recipe))
+    answers, _ = sft_examples(tokenizer, rows, recipe.max_length)
+    preferences, _ = dpo_examples(tokenizer, pairs, recipe.max_length)
+    ours = {"ours": recipe}
+    keeping = replace(recipe, checkpointing=False)
+    if recipe.checkpointing and not _without_room(keeping, config):
         ours[KEEPING] = keeping
-    sft = {"trl": partial(plain_trl.sft, tokenizer=tokenizer, examples=answers, profile=profile)}
-    sft |= {side: partial(_sft, tokenizer=tokenizer, rows=rows, profile=as_told) for side, as_told in ours.items()}
-    dpo = {"trl": partial(plain_trl.dpo, tokenizer=tokenizer, examples=preferences, profile=profile)}
-    dpo |= {side: partial(_dpo, tokenizer=tokenizer, pairs=pairs, profile=as_told) for side, as_told in ours.items()}
+    sft = {"trl": partial(plain_trl.sft, tokenizer=tokenizer, examples=answers, recipe=recipe)}
+    sft |= {side: partial(_sft, tokenizer=tokenizer, rows=rows, recipe=as_told) for side, as_told in ours.items()}
+    dpo = {"trl": partial(plain_trl.dpo, tokenizer=tokenizer, examples=preferences, recipe=recipe)}
+    dpo |= {side: partial(_dpo, tokenizer=tokenizer, pairs=pairs, recipe=as_told) for side, as_told in ours.items()}
     of_pairs = sum(len(pair["prompt_ids"] + pair[f"{side}_ids"]) for pair in preferences for side in SIDES)
     return {"SFT": (sft, sum(len(row["input_ids"]) for row in answers)), "DPO": (dpo, of_pairs)}
 
 
-def _sft(model: Any, tokenizer: Any, rows: list[dict], profile: Profile) -> Trained:
+def _sft(model: Any, tokenizer: Any, rows: list[dict], recipe: Recipe) -> Trained:
     with tempfile.TemporaryDirectory() as folder:
-        return _trained(sft_trainer(model, tokenizer, rows, profile, 0, folder))
+        return _trained(sft_trainer(model, tokenizer, rows, recipe, 0, folder))
 
 
-def _dpo(model: Any, tokenizer: Any, pairs: list[dict], profile: Profile) -> Trained:
+def _dpo(model: Any, tokenizer: Any, pairs: list[dict], recipe: Recipe) -> Trained:
     """The seconds hold those of the reference's pass, which a second epoch or arm would not need again."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = dpo_trainer(model, tokenizer, pairs, profile, 0, folder, watched=0)
-        examples, _ = dpo_examples(tokenizer, pairs, profile.max_length)
+        trainer = dpo_trainer(model, tokenizer, pairs, recipe, 0, folder, watched=0)
+        examples, _ = dpo_examples(tokenizer, pairs, recipe.max_length)
         store = Path(folder) / "timed"
-        reference = seconds_of(partial(add_reference, trainer, examples, trainer.model, store, profile.score_tokens))
+        reference = seconds_of(partial(add_reference, trainer, examples, trainer.model, store, recipe.score_tokens))
         seconds, losses = _trained(trainer)
     return reference + seconds, losses
 
@@ -174,15 +174,15 @@ def _in_turn(
     return {"tokens": tokens, "sides": found}, base
 
 
-def _without_peer(model: Any, tokenizer: Any, profile: Profile, runs: int, weights: int) -> dict[str, Any]:
+def _without_peer(model: Any, tokenizer: Any, recipe: Recipe, runs: int, weights: int) -> dict[str, Any]:
     """Perplexity of facts, and sampled answers of one batch, by ours alone."""
-    rows = usual_rows(tokenizer, SCORED_ROWS if torch.cuda.is_available() else 8, profile)
+    rows = usual_rows(tokenizer, SCORED_ROWS if torch.cuda.is_available() else 8, recipe)
     facts, questions = stand_in.stand_in_facts(tokenizer, rows), {row["id"]: row["question"] for row in rows}
-    asked, new = [row["question"] for row in rows[: profile.eval_batch]], min(NEW_TOKENS, profile.max_new_tokens)
-    answers, _ = sft_examples(tokenizer, rows, profile.max_length)
+    asked, new = [row["question"] for row in rows[: recipe.eval_batch]], min(NEW_TOKENS, recipe.max_new_tokens)
+    answers, _ = sft_examples(tokenizer, rows, recipe.max_length)
     work = {
-        "perplexity": partial(score_facts, model, tokenizer, facts, questions, profile.score_tokens),
-        "generation": partial(generate, model, tokenizer, asked, "sampled", new, profile.eval_batch),
+        "perplexity": partial(score_facts, model, tokenizer, facts, questions, recipe.score_tokens),
+        "generation": partial(generate, model, tokenizer, asked, "sampled", new, recipe.eval_batch),
     }
     tokens = {"perplexity": sum(len(row["input_ids"]) for row in answers), "generation": new * len(asked)}
     found = {}

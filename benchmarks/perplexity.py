@@ -23,10 +23,10 @@ from teacher.running import publish
 from timing import ended, in_turn, rate, ratio
 from torch.nn.functional import cross_entropy
 
-from knowtuning.artifacts import Run, peak_memory_mb
 from knowtuning.data.sources import load
 from knowtuning.knowledge.difficulty import fact_nll, perplexity
 from knowtuning.lab.rules_sentences import sentences
+from knowtuning.run import Run, peak_memory_mb
 from knowtuning.training import models
 from knowtuning.training.prompts import encode_prompt
 
@@ -66,12 +66,12 @@ def ours(model: Any, tokenizer: Any, items: Items, max_tokens: int) -> list[floa
 
 
 def measure(
-    profile: str = "lab", seed: int = 0, quantisation: str = "none", data: str = "", rows: int = 0, quick: bool = False
+    recipe: str = "lab", seed: int = 0, quantisation: str = "none", data: str = "", rows: int = 0, quick: bool = False
 ) -> dict:
     """Facts per second of the three ways, how far their numbers are apart, and the memory of a pass by its budget."""
-    run = Run("perplexity", profile, seed)
+    run = Run("perplexity", recipe, seed)
     model, tokenizer = _model(run, quantisation)
-    items, max_tokens = _items(run, data, rows), run.profile.score_tokens
+    items, max_tokens = _items(run, data, rows), run.recipe.score_tokens
     ways = {
         "ours": lambda: ours(model, tokenizer, items, max_tokens),
         "loop": lambda: loop(model, tokenizer, items),
@@ -83,7 +83,7 @@ def measure(
         raise SystemExit(f"ours and the loop differ by {apart:.1e} of the perplexity: they do not compute the same.")
     seconds = in_turn(ways, repeats=2 if quick else 7)
     return {
-        "data": Path(data).name if data else f"facts of profile {profile}, seed {seed}",
+        "data": Path(data).name if data else f"facts of recipe {recipe}, seed {seed}",
         "facts": len(items),
         "questions": len({question for question, _ in items}),
         "weights": "NF4" if quantisation == "nf4" else "float32",
@@ -93,7 +93,7 @@ def measure(
         "facts_per_second": {name: rate(len(items), seconds[name]) for name in ways},
         "times_as_fast_as": {name: ratio(seconds[name], seconds["ours"]) for name in ways if name != "ours"},
         "mb_of_a_pass": {
-            name: _in_a_process("--budget", budget, profile, seed, quantisation, data, rows)
+            name: _in_a_process("--budget", budget, recipe, seed, quantisation, data, rows)
             for name, budget in [("loop", 0), *((f"{n} tokens", n) for n in (BUDGETS[:2] if quick else BUDGETS))]
         },
     }
@@ -116,14 +116,14 @@ def _items(run: Run, data: str, rows: int) -> Items:
 def _in_a_process(name: str, budget: int, *given: Any) -> float:
     """Memory in a fresh process, as what one freed stays with it."""
     command = [sys.executable, __file__, name, str(budget)]
-    for option, value in zip(("--profile", "--seed", "--quantisation", "--data", "--rows"), given, strict=True):
+    for option, value in zip(("--recipe", "--seed", "--quantisation", "--data", "--rows"), given, strict=True):
         command += [option, str(value)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def memory(profile: str, seed: int, quantisation: str, data: str, rows: int, budget: int) -> float:
+def memory(recipe: str, seed: int, quantisation: str, data: str, rows: int, budget: int) -> float:
     """MB that scoring takes at most on top of the loaded model, by the kernel's count; budget 0 is the loop (Linux)."""
-    run = Run("perplexity", profile, seed)
+    run = Run("perplexity", recipe, seed)
     model, tokenizer = _model(run, quantisation)
     items = _items(run, data, rows)
     fact_nll(model, tokenizer, items[:1])  # what is made once does not count
@@ -136,7 +136,7 @@ def memory(profile: str, seed: int, quantisation: str, data: str, rows: int, bud
 def main() -> None:
     """Measure, print and write `results/perplexity.json`, or `perplexity-….json` for other data or weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="lab")
+    parser.add_argument("--recipe", default="lab")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quantisation", choices=["none", "nf4"], default="none")
     parser.add_argument("--data", default="", help="question-and-answer file whose answers' sentences are scored")

@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from knowtuning.profiles import Profile
+from knowtuning.recipe import Recipe
 from knowtuning.training.gauge import StepClock
 
 GAMMA, BETA = 0.2, 0.1
@@ -23,41 +23,41 @@ class TokenisedDPOTrainer(DPOTrainer):
         return dataset
 
 
-def sft(model: Any, tokenizer: Any, examples: list[dict], profile: Profile) -> tuple[float, list[float]]:
+def sft(model: Any, tokenizer: Any, examples: list[dict], recipe: Recipe) -> tuple[float, list[float]]:
     """Train an epoch on examples of `sft.sft_examples`; the seconds of the steps, and their losses."""
     with tempfile.TemporaryDirectory() as folder:
         settings = SFTConfig(
-            per_device_train_batch_size=profile.sft_micro_batch,
-            gradient_accumulation_steps=profile.sft_batch // profile.sft_micro_batch,
-            learning_rate=profile.sft_learning_rate,
-            **_shared(profile, folder),
+            per_device_train_batch_size=recipe.sft_micro_batch,
+            gradient_accumulation_steps=recipe.sft_batch // recipe.sft_micro_batch,
+            learning_rate=recipe.sft_learning_rate,
+            **_shared(recipe, folder),
         )
         data = Dataset.from_list(examples)
         return _train(SFTTrainer(model=model, processing_class=tokenizer, train_dataset=data, args=settings))
 
 
-def dpo(model: Any, tokenizer: Any, examples: list[dict], profile: Profile) -> tuple[float, list[float]]:
+def dpo(model: Any, tokenizer: Any, examples: list[dict], recipe: Recipe) -> tuple[float, list[float]]:
     """Train an epoch on examples of `dpo.dpo_examples`, with DPO and SFT loss; TRL runs the reference in every step."""
     with tempfile.TemporaryDirectory() as folder:
         settings = DPOConfig(
-            per_device_train_batch_size=profile.dpo_micro_batch,
-            gradient_accumulation_steps=profile.dpo_batch // profile.dpo_micro_batch,
-            learning_rate=profile.dpo_learning_rate,
+            per_device_train_batch_size=recipe.dpo_micro_batch,
+            gradient_accumulation_steps=recipe.dpo_batch // recipe.dpo_micro_batch,
+            learning_rate=recipe.dpo_learning_rate,
             beta=BETA,
             loss_type=["sigmoid", "sft"],
             loss_weights=[1.0, GAMMA],
-            **_shared(profile, folder),
+            **_shared(recipe, folder),
         )
         data = Dataset.from_list(examples)
         return _train(TokenisedDPOTrainer(model=model, processing_class=tokenizer, train_dataset=data, args=settings))
 
 
-def _shared(profile: Profile, folder: str) -> dict[str, Any]:
+def _shared(recipe: Recipe, folder: str) -> dict[str, Any]:
     """What both sides are told; on a CPU also what TRL needs to run there at all."""
     told = {
         "output_dir": folder,
         "num_train_epochs": 1,
-        "max_length": profile.max_length,
+        "max_length": recipe.max_length,
         "lr_scheduler_type": "cosine",
         "logging_steps": 1,
         "save_strategy": "no",

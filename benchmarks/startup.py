@@ -74,7 +74,7 @@ def _notebook(path: Path, code: str) -> Path:
     import nbformat
     import nbformat.v4 as v4
 
-    parameters = v4.new_code_cell('profile: str = "lab"  # none of it is used', metadata={"tags": ["parameters"]})
+    parameters = v4.new_code_cell('recipe: str = "lab"  # none of it is used', metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     notebook = v4.new_notebook(cells=[parameters, v4.new_code_cell(code)], metadata=kernel)
     path.write_text(nbformat.writes(notebook), encoding="utf-8")

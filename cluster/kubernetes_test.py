@@ -23,8 +23,8 @@ import kubernetes_validate
 import yaml
 from stand_in import StandIn
 
-from knowtuning.artifacts import ROOT, write_json, write_text
 from knowtuning.cluster import SET_BY_THE_WALK, on_cluster
+from knowtuning.files import ROOT, write_json, write_text
 
 FOLDER = ROOT / "cluster" / "kubernetes"
 RESULT = ROOT / "benchmarks" / "results" / "kubernetes.json"
@@ -100,7 +100,7 @@ def limits_of_a_gpu_job(cluster: StandIn, folder: Path, profile: str) -> dict[st
 
 def walk(cluster: StandIn, runs: Path, profile: str) -> tuple[int, str]:
     """The smoke walk over the stand-in: its exit code, and the job whose pod was killed."""
-    command = [sys.executable, "-m", "knowtuning", "walk", "--profile", "smoke", "--arms", "sft"]
+    command = [sys.executable, "-m", "knowtuning", "walk", "--recipe", "smoke", "--arms", "sft"]
     command += ["--executor", "kubernetes", "--jobs", "2", "--workflow-profile", profile]
     process, killed = subprocess.Popen(command), ""
     try:

@@ -27,7 +27,8 @@ import yaml
 from same import differences
 from two_nodes import TwoNodes
 
-from knowtuning.artifacts import ROOT, DataError, versions, write_json, write_text
+from knowtuning.files import ROOT, DataError, write_json, write_text
+from knowtuning.run import versions
 
 RESULT = ROOT / "benchmarks" / "results" / "slurm.json"
 STAGE = "shard_score"  # the rule whose job loses its node
@@ -89,7 +90,7 @@ def test(folder: Path, slurm_folder: Path, arms: str, shards: int) -> dict[str, 
 @contextmanager
 def walk(runs: Path, *options: str) -> Iterator[psutil.Popen]:
     """A smoke walk into a runs folder of its own, as a process that ends with the `with`."""
-    command = [sys.executable, "-m", "knowtuning", "walk", "--profile", "smoke", *options]
+    command = [sys.executable, "-m", "knowtuning", "walk", "--recipe", "smoke", *options]
     process = psutil.Popen(command, env={**os.environ, "KNOWTUNING_RUNS": str(runs.resolve())})
     try:
         yield process

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 
 NODES = {"n1": 16818, "n2": 16819}  # name: port
 # Snakemake's executor takes SLURM_* out of a job's environment, and SLURM_CONF with it: no other place will do

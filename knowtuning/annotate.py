@@ -12,8 +12,8 @@ import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 
-from knowtuning.artifacts import DataError
 from knowtuning.evaluation.sheet import CHOICES, read_choices, read_sheet
+from knowtuning.files import DataError
 from knowtuning.knowledge.aspects import ASPECTS
 
 MEANING = {

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from knowtuning.annotate import MEANING, Annotation, visible_item
-from knowtuning.artifacts import shown
+from knowtuning.files import shown
 from knowtuning.knowledge.aspects import ASPECTS
 
 KEYS = {"1": "left", "2": "right", "0": "tie", "t": "tie"}

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtuning.arms import ARMS
-from knowtuning.artifacts import read_json, read_jsonl, write_text
 from knowtuning.data.tuning_card import PAPER, markdown_table, write_tuning_card
-from knowtuning.profiles import PROFILES, Profile
+from knowtuning.files import read_json, read_jsonl, write_text
+from knowtuning.recipe import RECIPES, Recipe
 
 if TYPE_CHECKING:
-    from knowtuning.artifacts import Run
+    from knowtuning.run import Run
 
 SHARED = ("prompt", "quantisation", "dtype", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "max_length")
 OPEN = "apache-2.0"  # the licence of what this project makes: the lab's world, its base and adapters on it
@@ -29,7 +29,7 @@ def write_cards(run: Run, written: Iterable[str]) -> None:
     for name in written:
         folder, _, rest = name.partition("/")
         if name == "base":
-            write_text(run.path("base") / "README.md", base_card(run.path("base"), run.profile))
+            write_text(run.path("base") / "README.md", base_card(run.path("base"), run.recipe))
         elif folder in ("adapters", "scores") and (arm := rest.removesuffix(".json")) != "base":
             write_text(run.path(f"adapters/{arm}/README.md"), adapter_card(run, arm))
         elif name in ("ka.json", "kc.json") or (folder == "pairs" and not rest.endswith(".provenance.jsonl")):
@@ -42,7 +42,7 @@ def adapter_card(run: Run, arm: str) -> str:
     base = read_json(run.path(f"adapters/{arm}/adapter_config.json"))["base_model_name_or_path"]
     data = run.path("data/card.json")
     origin = read_json(data)["origin"] if data.exists() else {"name": "not recorded"}
-    scores, ours = scores_of(run, arm, manifest), run.profile.base in PROFILES
+    scores, ours = scores_of(run, arm, manifest), run.recipe.base in RECIPES
     title = f"{arm}: {ARMS[arm].about if arm in ARMS else 'an arm of your own'}"
     head = {
         "language": "en",
@@ -52,16 +52,16 @@ def adapter_card(run: Run, arm: str) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["knowtuning", "lora", "dpo" if manifest["step"].startswith("08") else "sft"],
         "datasets": [origin["repository"]] if origin.get("repository") else None,
-        "model_name": f"{run.profile.name}, seed {run.seed}: {arm}",
+        "model_name": f"{run.recipe.name}, seed {run.seed}: {arm}",
         "eval_results": _eval_results(scores, origin, run.seed) or None,
     }
     return _card(
         head,
         f"# {title}",
         f"A LoRA adapter, made by [KnowTuning]({PAPER}) as the project knowtuning reproduces it: the arm `{arm}` of "
-        f"profile `{run.profile.name}` ({run.profile.about}), seed {run.seed}.",
+        f"recipe `{run.recipe.name}` ({run.recipe.about}), seed {run.seed}.",
         "## Base",
-        f"`{base}`, quantised: {run.profile.quantisation}."
+        f"`{base}`, quantised: {run.recipe.quantisation}."
         + (" It was trained from scratch on a fictional world and has a card of its own." if ours else ""),
         "## Data",
         _data(origin, manifest),
@@ -79,10 +79,10 @@ def adapter_card(run: Run, arm: str) -> str:
     )
 
 
-def base_card(folder: Path, profile: Profile) -> str:
+def base_card(folder: Path, recipe: Recipe) -> str:
     """The card of the lab's base in its folder: what it was told, and what it knows of it, by how often."""
     manifest, config = read_json(folder / "manifests" / "00_base_model.json"), read_json(folder / "config.json")
-    settings, numbers = profile.lab, manifest["numbers"]
+    settings, numbers = recipe.lab, manifest["numbers"]
     head = {
         "language": "en",
         "license": OPEN,
@@ -93,7 +93,7 @@ def base_card(folder: Path, profile: Profile) -> str:
     shape = f"{config['num_hidden_layers']} layers, width {config['hidden_size']}, {config['vocab_size']:,} tokens"
     return _card(
         head,
-        f"# The base of {profile.name}: a small Llama whose knowledge is known",
+        f"# The base of {recipe.name}: a small Llama whose knowledge is known",
         f"{numbers['parameters']:,} weights ({shape}), trained from scratch on {numbers['tokens']:,} tokens about the "
         f"fictional world `{settings.world}`, whose facts are told a set number of times each. With it the project "
         f"knowtuning measures what [KnowTuning]({PAPER}) does to facts that a model knows well, barely or not at all.",
@@ -114,8 +114,8 @@ def base_card(folder: Path, profile: Profile) -> str:
         f"It completes sentences about its world and knows nothing else. {MEDICAL}",
         "## Use",
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'model = AutoModelForCausalLM.from_pretrained("{profile.name}/base")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{profile.name}/base")\n```',
+        f'model = AutoModelForCausalLM.from_pretrained("{recipe.name}/base")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{recipe.name}/base")\n```',
         "## Licence and citation",
         f"{OPEN}.",
         CITATION,
@@ -175,9 +175,9 @@ def _data(origin: dict, manifest: dict) -> str:
 
 def _settings(run: Run, manifest: dict) -> str:
     stage = "dpo" if manifest["step"].startswith("08") else "sft"
-    settings = {name: value for name, value in manifest["parameters"].items() if name not in ("profile", "arm")}
-    names = [*SHARED, *(field.name for field in fields(run.profile) if field.name.startswith(f"{stage}_"))]
-    settings |= {name: getattr(run.profile, name) for name in names}
+    settings = {name: value for name, value in manifest["parameters"].items() if name not in ("recipe", "arm")}
+    names = [*SHARED, *(field.name for field in fields(run.recipe) if field.name.startswith(f"{stage}_"))]
+    settings |= {name: getattr(run.recipe, name) for name in names}
     settings |= {name: manifest["numbers"][name] for name in ("steps", "best step") if name in manifest["numbers"]}
     rows = [[name, f"`{', '.join(value) if isinstance(value, tuple) else value}`"] for name, value in settings.items()]
     used = ", ".join(f"{name} {manifest['versions'][name]}" for name in ("torch", "transformers", "trl", "peft"))
@@ -222,7 +222,7 @@ def _limits(scores: dict | None, ours: bool) -> str:
 
 
 def _use(run: Run, base: str, arm: str) -> str:
-    form = run.profile
+    form = run.recipe
     return (
         "With knowtuning installed, in the folder that holds the runs:\n\n```python\n"
         "from knowtuning.training.generate import generate\n"

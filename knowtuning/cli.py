@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowtuning.artifacts import DataError
 from knowtuning.execute import NotebookError
+from knowtuning.files import DataError
 from knowtuning.teacher.errors import TeacherError
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         from knowtuning.dryrun import print_dry_run
 
-        return print_dry_run(arguments.profile, arguments.rows, arguments.steps, arguments.layers)
+        return print_dry_run(arguments.recipe, arguments.rows, arguments.steps, arguments.layers)
     from knowtuning.doctor import doctor, print_findings
 
-    return print_findings(doctor(arguments.profile, arguments.teacher))
+    return print_findings(doctor(arguments.recipe, arguments.teacher))
 
 
 def _preview(arguments: argparse.Namespace) -> None:
@@ -56,17 +56,17 @@ def _estimate(arguments: argparse.Namespace) -> None:
 def _walk(arguments: argparse.Namespace) -> int:
     from knowtuning.arms import ARMS
     from knowtuning.cluster import here, on_cluster
-    from knowtuning.profiles import get_profile
+    from knowtuning.recipe import get_recipe
     from knowtuning.walk import walk
 
-    profile, arms, seeds = get_profile(arguments.profile), arguments.arms.split(","), arguments.seeds.split(",")
+    recipe, arms, seeds = get_recipe(arguments.recipe), arguments.arms.split(","), arguments.seeds.split(",")
     if unknown := [arm for arm in arms if arm not in ARMS]:
         raise DataError(f"arm {unknown[0]!r} is unknown; use some of {', '.join(ARMS)}.")
     if wrong := [seed for seed in seeds if not seed.isdigit()]:
         raise DataError(f"seed {wrong[0]!r} is not a whole number; write --seeds 0,1,2.")
     data, copy = _data(arguments)
-    if profile.lab is None and not data:
-        raise DataError(f"profile {profile.name} needs real text: give --data FILE.")
+    if recipe.lab is None and not data:
+        raise DataError(f"recipe {recipe.name} needs real text: give --data FILE.")
     given = {
         "data": data,
         "copy": copy,
@@ -86,13 +86,13 @@ def _walk(arguments: argparse.Namespace) -> int:
     pay = f"max_cost={arguments.max_cost}" + (" batch=true" if arguments.batch else "")
     place = here(arguments.cores)
     if arguments.executor != "local":
-        place = on_cluster(arguments.executor, arguments.jobs, profile.name, arguments.workflow_profile)
-    code = walk(profile.name, arguments.seeds, arguments.arms, place, options, pay, arguments.retry_failed)
+        place = on_cluster(arguments.executor, arguments.jobs, recipe.name, arguments.workflow_profile)
+    code = walk(recipe.name, arguments.seeds, arguments.arms, place, options, pay, arguments.retry_failed)
     if code == 0:
         from knowtuning.evaluation.report import print_report
 
         for seed in seeds:
-            print_report(profile.name, int(seed), arms)
+            print_report(recipe.name, int(seed), arms)
     return code
 
 
@@ -103,7 +103,7 @@ def _results(arguments: argparse.Namespace) -> int:
     get_study(arguments.study)
     code = results(arguments.study, arguments.cores)
     if code == 0:
-        from knowtuning.artifacts import shown
+        from knowtuning.files import shown
         from knowtuning.study.run import study_folder
         from knowtuning.study.tables import load, verdicts
 
@@ -127,14 +127,15 @@ def _execute(arguments: argparse.Namespace) -> None:
 
 
 def _shard(arguments: argparse.Namespace) -> None:
-    from knowtuning.artifacts import Run, shown
+    from knowtuning.files import shown
     from knowtuning.progress import file_tick
+    from knowtuning.run import Run
     from knowtuning.shards.gather import share
     from knowtuning.shards.shard import count_rows, parse_shard
     from knowtuning.shards.stages import run_stage
 
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's way to end a job: what is paid is recorded first
-    shard, run = parse_shard(arguments.shard), Run("shard", arguments.profile, arguments.seed)
+    shard, run = parse_shard(arguments.shard), Run("shard", arguments.recipe, arguments.seed)
     options = {"batch": arguments.batch}
     if arguments.max_cost:
         options["max_cost"] = share(run, shard.of, arguments.max_cost)
@@ -153,10 +154,10 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _gather(arguments: argparse.Namespace) -> None:
-    from knowtuning.artifacts import Run
+    from knowtuning.run import Run
     from knowtuning.shards.gather import gather, write_artefacts
 
-    run = Run("gather", arguments.profile, arguments.seed)
+    run = Run("gather", arguments.recipe, arguments.seed)
     counts = gather(run, arguments.shards)
     print(", ".join(f"{count:,} {name}" for name, count in counts.items()))
     if arguments.artefacts:
@@ -164,8 +165,8 @@ def _gather(arguments: argparse.Namespace) -> None:
 
 
 def _quality(arguments: argparse.Namespace) -> None:
-    from knowtuning.artifacts import runs_folder
     from knowtuning.evaluation.teachers import print_quality
+    from knowtuning.run import runs_folder
 
     directory = runs_folder() / "quality" / arguments.teacher.replace("/", "_")
     print_quality(arguments.teacher, directory, max_cost=arguments.max_cost or None)
@@ -174,14 +175,15 @@ def _quality(arguments: argparse.Namespace) -> None:
 def _publish(arguments: argparse.Namespace) -> None:
     from knowtuning.publish import publish
 
-    publish(arguments.profile, arguments.seed, arguments.arm)
+    publish(arguments.recipe, arguments.seed, arguments.arm)
 
 
 def _sheet(arguments: argparse.Namespace) -> None:
-    from knowtuning.artifacts import Run, shown
     from knowtuning.evaluation.sheet import sheet_of_run
+    from knowtuning.files import shown
+    from knowtuning.run import Run
 
-    run = Run("12_human_evaluation", arguments.profile, arguments.seed)
+    run = Run("12_human_evaluation", arguments.recipe, arguments.seed)
     path = sheet_of_run(run, arguments.arms.split(","), arguments.count, arguments.repeated / 100)
     print(f"Give annotators {shown(path)}, and never human/keys. They answer it with:")
     print(f"knowtuning annotate {shown(path)} --as NAME")
@@ -194,10 +196,10 @@ def _annotate(arguments: argparse.Namespace) -> int:
 
 
 def _push(arguments: argparse.Namespace) -> None:
-    from knowtuning.artifacts import Run
     from knowtuning.data.hub import push
+    from knowtuning.run import Run
 
-    print(push(Run("push", arguments.profile, arguments.seed).root, arguments.repository, private=not arguments.public))
+    print(push(Run("push", arguments.recipe, arguments.seed).root, arguments.repository, private=not arguments.public))
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -212,7 +214,7 @@ def _prospect(arguments: argparse.Namespace) -> Prospect:
 
     data, copy = _data(arguments)
     cap = arguments.max_cost or None
-    return Prospect(arguments.profile, data, copy, arguments.rows, arguments.teacher, cap)
+    return Prospect(arguments.recipe, data, copy, arguments.rows, arguments.teacher, cap)
 
 
 def _data(arguments: argparse.Namespace) -> tuple[str, str]:
@@ -235,17 +237,17 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     data = argparse.ArgumentParser(add_help=False)
-    data.add_argument("--profile", default="lab", help="sizes and machinery (default: lab)")
+    data.add_argument("--recipe", default="lab", help="sizes and machinery (default: lab)")
     data.add_argument("--data", default="", help="for real text: dolly, medquad, lima, nq, eli5, or a file of your own")
     data.add_argument("--copy", default="", help="local copy of a named data set, in place of the download")
     data.add_argument("--rows", type=int, default=0, help="use the first ROWS rows (default: all)")
-    data.add_argument("--teacher", default="", help="model to ask (default: the profile's)")
+    data.add_argument("--teacher", default="", help="model to ask (default: the recipe's)")
     _max_cost(data)
 
-    doctor = commands.add_parser("doctor", help="say whether endpoint, machine and packages suffice for a profile")
-    doctor.add_argument("--profile", default="lab")
-    doctor.add_argument("--teacher", default="", help="model to ask (default: the profile's)")
-    said = "go the whole path with a random base of the profile's shape: memory, speed, times; asks no endpoint"
+    doctor = commands.add_parser("doctor", help="say whether endpoint, machine and packages suffice for a recipe")
+    doctor.add_argument("--recipe", default="lab")
+    doctor.add_argument("--teacher", default="", help="model to ask (default: the recipe's)")
+    said = "go the whole path with a random base of the recipe's shape: memory, speed, times; asks no endpoint"
     doctor.add_argument("--dry-run", action="store_true", help=said)
     doctor.add_argument("--rows", type=_positive, default=4000, help="rows that a dry run tells times for (4000)")
     doctor.add_argument("--steps", type=_positive, default=3, help="training steps that a dry run times (3)")
@@ -303,9 +305,9 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     shard = commands.add_parser("shard", help="do one stage over a slice of the training rows, in bounded memory")
     shard.add_argument("stage", help="extract, score, rewrite or disturb")
     shard.add_argument("shard", metavar="I/N", help="the slice, such as 3/8 for the third of eight")
-    shard.add_argument("--profile", default="lab")
+    shard.add_argument("--recipe", default="lab")
     shard.add_argument("--seed", type=int, default=0)
-    shard.add_argument("--teacher", default="", help="model to ask (default: the profile's)")
+    shard.add_argument("--teacher", default="", help="model to ask (default: the recipe's)")
     said = "dollars that all shards may cost; each gets the same part of what is left of them (default: no cap)"
     shard.add_argument("--max-cost", type=_dollars, default=0.0, help=said)
     shard.add_argument(
@@ -315,7 +317,7 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     shard.set_defaults(run=_shard)
 
     gather = commands.add_parser("gather", help="join what shards have paid for, so that the notebooks find it")
-    gather.add_argument("--profile", default="lab")
+    gather.add_argument("--recipe", default="lab")
     gather.add_argument("--seed", type=int, default=0)
     gather.add_argument("--shards", type=_positive, required=True, metavar="N", help="number of the shards")
     said = "write facts, difficulty, ka and kc from the shards' rows too, in place of notebooks 03 to 06"
@@ -328,13 +330,13 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     quality.set_defaults(run=_quality)
 
     publish = commands.add_parser("publish", help="copy a run's executed notebooks and figures into the repository")
-    publish.add_argument("--profile", default="lab")
+    publish.add_argument("--recipe", default="lab")
     publish.add_argument("--seed", type=int, default=0)
     publish.add_argument("--arm", default="knowtuning", help="the arm whose notebooks 08 and 09 are shown")
     publish.set_defaults(run=_publish)
 
     sheet = commands.add_parser("sheet", help="make a blind sheet of pairs of answers for people to compare")
-    sheet.add_argument("--profile", default="lab")
+    sheet.add_argument("--recipe", default="lab")
     sheet.add_argument("--seed", type=int, default=0)
     sheet.add_argument("--arms", default="knowtuning,sft", help="the first is compared with each of the others")
     sheet.add_argument("--count", type=_positive, default=40, help="questions per pair of arms (default: 40)")
@@ -349,7 +351,7 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
 
     push = commands.add_parser("push", help="push a run's data sets with their card to the Hugging Face hub (HF_TOKEN)")
     push.add_argument("repository", help="name on the hub: user/dataset")
-    push.add_argument("--profile", default="lab")
+    push.add_argument("--recipe", default="lab")
     push.add_argument("--seed", type=int, default=0)
     push.add_argument("--public", action="store_true", help="for everybody to see (default: private)")
     push.set_defaults(run=_push)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
-from knowtuning.artifacts import ROOT, DataError, shown
+from knowtuning.files import ROOT, DataError, shown
 
 # Slurm hands a job the whole environment of its submission, Kubernetes what is named, in a secret of its own
 HANDED = ("KNOWTUNING_RUNS", "OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN", "HF_HOME")
@@ -37,11 +37,11 @@ def here(cores: int) -> Place:
     return Place(["--cores", str(cores)])
 
 
-def on_cluster(executor: str, jobs: int, profile: str, workflow_profile: str = "") -> Place:
+def on_cluster(executor: str, jobs: int, recipe: str, workflow_profile: str = "") -> Place:
     """A cluster ("slurm", "kubernetes") with at most `jobs` jobs of this walk under way at once.
 
     `workflow_profile`: folder with a config.yaml of Snakemake's; by default cluster/<executor>. What is missing for
-    that executor raises `DataError`, and so do jobs that an earlier walk over the profile left in Slurm's queue, as it
+    that executor raises `DataError`, and so do jobs that an earlier walk over the recipe left in Slurm's queue, as it
     was killed or its machine died: they would write the same files.
     """
     folder = Path(workflow_profile or ROOT / "cluster" / executor).resolve()
@@ -53,9 +53,9 @@ def on_cluster(executor: str, jobs: int, profile: str, workflow_profile: str = "
     if executor == "slurm":
         if not which("sbatch"):
             raise DataError("sbatch is not on this machine: start the walk on a login node of the cluster.")
-        name = f"knowtuning_{profile}"
+        name = f"knowtuning_{recipe}"
         if left := queued(f"{name}_"):
-            jobs = f"jobs of a walk over profile {profile} are in the queue"
+            jobs = f"jobs of a walk over recipe {recipe} are in the queue"
             raise DataError(f"{jobs}: wait for their end, or scancel {' '.join(left)} first.")
         return Place([*options, "slurm", "--slurm-jobname-prefix", name], name=f"{name}_")
     names = [*(name for name in HANDED if name in os.environ), *SET_BY_THE_WALK]

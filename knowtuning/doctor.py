@@ -1,4 +1,4 @@
-"""Before a run: does the endpoint answer, with which features, and is this machine large enough for the profile?"""
+"""Before a run: does the endpoint answer, with which features, and is this machine large enough for the recipe?"""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from typing import Any
 import psutil
 from openai import APIConnectionError, APIStatusError, OpenAI
 
-from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
+from knowtuning.files import ROOT, DataError, shown
 from knowtuning.lab import annotators
 from knowtuning.lab.settings import SETTINGS
-from knowtuning.profiles import Profile, get_profile
+from knowtuning.recipe import Recipe, get_recipe
+from knowtuning.run import runs_folder
 from knowtuning.teacher.endpoint import find_base_url, find_key, without_key
 from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.prices import load_end, load_price
@@ -43,15 +44,15 @@ class Finding:
     what: str
 
 
-def doctor(profile: str, teacher: str = "") -> list[Finding]:
-    """Look at everything that a run of the profile needs; asks the endpoint one small question (a paid call)."""
-    known = get_profile(profile)
+def doctor(recipe: str, teacher: str = "") -> list[Finding]:
+    """Look at everything that a run of the recipe needs; asks the endpoint one small question (a paid call)."""
+    known = get_recipe(recipe)
     return [*check_here(known), *check_endpoint(known, teacher)]
 
 
-def check_here(profile: Profile) -> list[Finding]:
+def check_here(recipe: Recipe) -> list[Finding]:
     """Look at everything but the endpoint: packages, machine, base."""
-    return [*check_packages(), *check_extras(profile), *check_machine(profile), *check_model(profile)]
+    return [*check_packages(), *check_extras(recipe), *check_machine(recipe), *check_model(recipe)]
 
 
 def check_packages() -> Iterator[Finding]:
@@ -72,42 +73,42 @@ def check_packages() -> Iterator[Finding]:
         yield Finding("ok", "packages", "as locked in constraints.txt")
 
 
-def check_extras(profile: Profile) -> Iterator[Finding]:
-    """Packages, and a compiler, that only some profiles want."""
-    wanted = {"liger_kernel": profile.liger, "vllm": profile.engine == "vllm"}
+def check_extras(recipe: Recipe) -> Iterator[Finding]:
+    """Packages, and a compiler, that only some recipes want."""
+    wanted = {"liger_kernel": recipe.liger, "vllm": recipe.engine == "vllm"}
     for name in (name for name, wants in wanted.items() if wants and not find_spec(name)):
         extra = name.partition("_")[0]
-        yield Finding("fail", "packages", f"profile {profile.name} wants {name}: pip install -e '.[{extra}]'")
-    if profile.compile:
+        yield Finding("fail", "packages", f"recipe {recipe.name} wants {name}: pip install -e '.[{extra}]'")
+    if recipe.compile:
         from knowtuning.training.compiled import compiler
 
         if found := compiler():
             yield Finding("ok", "compiler", found)
         else:
             cure = "install g++, or name one in CXX, or set compile=False"
-            yield Finding("fail", "compiler", f"profile {profile.name} wants a C++ compiler: {cure}")
+            yield Finding("fail", "compiler", f"recipe {recipe.name} wants a C++ compiler: {cure}")
 
 
-def check_machine(profile: Profile) -> Iterator[Finding]:
-    """Memory, disk and GPU against what the profile was measured to need, or needs by the shape of its base."""
+def check_machine(recipe: Recipe) -> Iterator[Finding]:
+    """Memory, disk and GPU against what the recipe was measured to need, or needs by the shape of its base."""
     memory, disk = psutil.virtual_memory().available / GB, shutil.disk_usage(ROOT).free / GB
-    for subject, free, needed in (("memory", memory, profile.memory_gb), ("disk", disk, profile.disk_gb)):
+    for subject, free, needed in (("memory", memory, recipe.memory_gb), ("disk", disk, recipe.disk_gb)):
         state = "ok" if free >= needed else "fail"
-        cure = "" if state == "ok" else ": free some, or take a smaller profile"
-        yield Finding(state, subject, f"{free:.1f} GB free, profile {profile.name} needs about {needed:g} GB{cure}")
+        cure = "" if state == "ok" else ": free some, or take a smaller recipe"
+        yield Finding(state, subject, f"{free:.1f} GB free, recipe {recipe.name} needs about {needed:g} GB{cure}")
     import torch
 
-    if wants_gpu(profile):
-        yield check_gpu(profile)
+    if wants_gpu(recipe):
+        yield check_gpu(recipe)
     elif torch.cuda.is_available():
         yield Finding("ok", "GPU", f"{_card(0)}, {torch.cuda.mem_get_info()[1] / GB:.0f} GB")
     else:
-        yield Finding("ok", "GPU", f"none; profile {profile.name} runs on the CPU ({os.cpu_count()} cores)")
+        yield Finding("ok", "GPU", f"none; recipe {recipe.name} runs on the CPU ({os.cpu_count()} cores)")
 
 
-def wants_gpu(profile: Profile) -> bool:
+def wants_gpu(recipe: Recipe) -> bool:
     """Whether the base is one that no CPU gets through: any but the lab's."""
-    return profile.lab is None and profile.base not in SETTINGS
+    return recipe.lab is None and recipe.base not in SETTINGS
 
 
 def small(config: Any) -> bool:
@@ -117,7 +118,7 @@ def small(config: Any) -> bool:
     return parameters(config) < ON_A_CPU
 
 
-def check_gpu(profile: Profile) -> Finding:
+def check_gpu(recipe: Recipe) -> Finding:
     """The GPUs of this machine, their number and free memory, against what the shape of the base asks for."""
     import torch
 
@@ -125,41 +126,41 @@ def check_gpu(profile: Profile) -> Finding:
     from knowtuning.training.shapes import config_of
 
     try:
-        config = config_of(profile.base)
-        stage, needed = largest_need(profile, config)
+        config = config_of(recipe.base)
+        stage, needed = largest_need(recipe, config)
     except DataError as error:
         return Finding("warn", "GPU", f"what is needed cannot be told: {error}")
-    needs = f"profile {profile.name} needs about {needed / GB:.0f} GB on each of {profile.num_processes}, for {stage}"
-    if profile.num_processes == 1:
-        needs = f"profile {profile.name} needs one with about {needed / GB:.0f} GB, most of all for {stage}"
+    needs = f"recipe {recipe.name} needs about {needed / GB:.0f} GB on each of {recipe.num_processes}, for {stage}"
+    if recipe.num_processes == 1:
+        needs = f"recipe {recipe.name} needs one with about {needed / GB:.0f} GB, most of all for {stage}"
     found = torch.cuda.device_count()
     if not found and small(config):
-        return Finding("warn", "GPU", f"none; profile {profile.name} runs on the CPU ({os.cpu_count()} cores), slowly")
-    if found < profile.num_processes:
+        return Finding("warn", "GPU", f"none; recipe {recipe.name} runs on the CPU ({os.cpu_count()} cores), slowly")
+    if found < recipe.num_processes:
         return Finding("fail", "GPU", f"{found or 'none'} here; {needs}")
-    for number in range(profile.num_processes):
+    for number in range(recipe.num_processes):
         free, total = torch.cuda.mem_get_info(number)
         if free < needed:
             room = f"{free / GB:.1f} of {total / GB:.1f} GB free on {_card(number)}"
-            return Finding("fail", "GPU", f"{room}; {needs}: {cure(profile, stage)}")
-    if profile.dtype == "bfloat16" and torch.cuda.get_device_capability()[0] < 8:
+            return Finding("fail", "GPU", f"{room}; {needs}: {cure(recipe, stage)}")
+    if recipe.dtype == "bfloat16" and torch.cuda.get_device_capability()[0] < 8:
         return Finding("warn", "GPU", f"{_card(0)} has no bfloat16 of its own: expect it to be slow; {needs}")
     return Finding("ok", "GPU", f"{found} x {_card(0)}, {free / GB:.1f} GB free; {needs}")
 
 
-def cure(profile: Profile, stage: str) -> str:
-    """What to change in a profile whose `stage` does not fit, the cheapest first."""
+def cure(recipe: Recipe, stage: str) -> str:
+    """What to change in a recipe whose `stage` does not fit, the cheapest first."""
     batches = {"SFT": "sft_micro_batch", "DPO": "dpo_micro_batch"}
-    if (field := batches.get(stage)) and (getattr(profile, field) or getattr(profile, field.replace("_micro", ""))) > 1:
-        return f"set a smaller {field} in the profile"
-    if stage in batches and not profile.checkpointing:
-        return "set checkpointing in the profile"
-    if stage in ("perplexity", "reference") and profile.score_tokens > profile.max_length:
-        return "set fewer score_tokens in the profile"
-    if stage == "generation" and profile.eval_batch > 1:
-        return "set a smaller eval_batch in the profile"
-    if profile.quantisation == "none":
-        return "take NF4 (quantisation, or the profile's -qlora)"
+    if (field := batches.get(stage)) and (getattr(recipe, field) or getattr(recipe, field.replace("_micro", ""))) > 1:
+        return f"set a smaller {field} in the recipe"
+    if stage in batches and not recipe.checkpointing:
+        return "set checkpointing in the recipe"
+    if stage in ("perplexity", "reference") and recipe.score_tokens > recipe.max_length:
+        return "set fewer score_tokens in the recipe"
+    if stage == "generation" and recipe.eval_batch > 1:
+        return "set a smaller eval_batch in the recipe"
+    if recipe.quantisation == "none":
+        return "take NF4 (quantisation, or the recipe's -qlora)"
     return "take a larger card, or a smaller base"
 
 
@@ -169,15 +170,15 @@ def _card(number: int) -> str:
     return torch.cuda.get_device_properties(number).name
 
 
-def check_model(profile: Profile) -> Iterator[Finding]:
+def check_model(recipe: Recipe) -> Iterator[Finding]:
     """Whether the base is there, will be trained, or may be downloaded."""
-    if not wants_gpu(profile):
-        path = runs_folder() / profile.base / "base" / "model.safetensors"
+    if not wants_gpu(recipe):
+        path = runs_folder() / recipe.base / "base" / "model.safetensors"
         yield Finding("ok", "base model", "trained already" if path.exists() else "notebook 00 will train it")
-    elif Path(profile.base).is_dir():
-        yield Finding("ok", "base model", f"folder {shown(Path(profile.base))}")
+    elif Path(recipe.base).is_dir():
+        yield Finding("ok", "base model", f"folder {shown(Path(recipe.base))}")
     else:
-        yield _on_the_hub(profile.base)
+        yield _on_the_hub(recipe.base)
 
 
 def _on_the_hub(base: str) -> Finding:
@@ -200,14 +201,14 @@ def _on_the_hub(base: str) -> Finding:
     return Finding("ok", "base model", f"{base} comes from the hub at the first use")
 
 
-def check_endpoint(profile: Profile, teacher: str = "") -> Iterator[Finding]:
+def check_endpoint(recipe: Recipe, teacher: str = "") -> Iterator[Finding]:
     """Whether the teacher answers, until when its model lives, what it understands, and what it costs."""
-    model = teacher or profile.teacher
+    model = teacher or recipe.teacher
     local = is_local(model) and not os.environ.get("OPENAI_BASE_URL")
     try:
         if not local:
             yield from _listed(model)
-        yield from _asked(model, profile)
+        yield from _asked(model, recipe)
     except TeacherError as error:
         yield Finding("fail", "teacher", str(error))
         return
@@ -249,12 +250,12 @@ def _lifetime(model: str, shutdown: str | None) -> Finding:
     return Finding(state, "model", f"{model} will be shut down on {shutdown}, in {days} days")
 
 
-def _asked(model: str, profile: Profile) -> Iterator[Finding]:
+def _asked(model: str, recipe: Recipe) -> Iterator[Finding]:
     """One real call with the run's own client, in a folder of its own."""
-    row = annotators.annotate(profile.lab).train[0] if profile.lab else PROBE
+    row = annotators.annotate(recipe.lab).train[0] if recipe.lab else PROBE
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_teacher(model, folder, settings=profile.base, temperature=0.0, max_retries=1) as asked,
+        open_teacher(model, folder, settings=recipe.base, temperature=0.0, max_retries=1) as asked,
     ):
         started = time.perf_counter()
         [reply] = asked.map(EXTRACT, [("probe", {"question": row["question"], "answer": row["answer"]})])

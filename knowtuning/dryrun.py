@@ -1,4 +1,4 @@
-"""Before weights are downloaded or a GPU is rented: the whole path with a random base of the profile's exact shape."""
+"""Before weights are downloaded or a GPU is rented: the whole path with a random base of the recipe's exact shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 
 from knowtuning.display import table
 from knowtuning.doctor import GB, Finding, check_here, conclude, cure, show, small, wants_gpu
-from knowtuning.profiles import Profile, get_profile
+from knowtuning.recipe import Recipe, get_recipe
 from knowtuning.training.forecast import Need, needs, plan
 from knowtuning.training.gauge import CARDS, peak_flops, stage_flops
 from knowtuning.training.shapes import config_of, matrix_parameters, parameters, weight_bytes, with_layers
@@ -35,23 +35,23 @@ def print_dry_run(name: str, rows: int = ROWS, steps: int = STEPS, layers: int =
         layers: how many of the base's are tried; 0: all on a GPU, else as many as a CPU gets through.
 
     Returns:
-        The exit code: 1 where the profile does not fit this machine.
+        The exit code: 1 where the recipe does not fit this machine.
     """
-    profile = get_profile(name)
-    config = config_of(profile.base)
-    tried = with_layers(config, layers or _affordable(profile, config))
-    findings = check_here(profile)
+    recipe = get_recipe(name)
+    config = config_of(recipe.base)
+    tried = with_layers(config, layers or _affordable(recipe, config))
+    findings = check_here(recipe)
     show(findings)
-    _print_headline(profile, config, tried)
-    stages, judged = _try_out(profile, config, tried, steps)
-    if wants_gpu(profile) or tried.num_hidden_layers < config.num_hidden_layers:
-        _print_memory(profile, config, stages, tried.num_hidden_layers)
-    _print_times(profile, config, stages, tried.num_hidden_layers, rows)
+    _print_headline(recipe, config, tried)
+    stages, judged = _try_out(recipe, config, tried, steps)
+    if wants_gpu(recipe) or tried.num_hidden_layers < config.num_hidden_layers:
+        _print_memory(recipe, config, stages, tried.num_hidden_layers)
+    _print_times(recipe, config, stages, tried.num_hidden_layers, rows)
     show(judged)
     return conclude(findings + judged)
 
 
-def _affordable(profile: Profile, config: PretrainedConfig) -> int:
+def _affordable(recipe: Recipe, config: PretrainedConfig) -> int:
     """All layers on a GPU; on a CPU those that fit in half of the free memory and in a minute or two, two at least."""
     if torch.cuda.is_available():
         return config.num_hidden_layers
@@ -61,11 +61,11 @@ def _affordable(profile: Profile, config: PretrainedConfig) -> int:
 
 
 def _try_out(
-    profile: Profile, config: PretrainedConfig, tried: PretrainedConfig, steps: int
+    recipe: Recipe, config: PretrainedConfig, tried: PretrainedConfig, steps: int
 ) -> tuple[list[Stage], list[Finding]]:
     """Walk, print each stage as it is done, and judge what came out."""
     whole = tried.num_hidden_layers == config.num_hidden_layers
-    one = alone(profile)
+    one = alone(recipe)
     if not whole and not torch.cuda.is_available():
         one, steps = reduced(one), 1
     stages: list[Stage] = []
@@ -74,8 +74,8 @@ def _try_out(
             stages.append(stage)
             _print_stage(stage, tried)
     except TooLarge as error:
-        return stages, [Finding("fail", "fits", f"not here: {error} Cure: {cure(profile, error.stage)}.")]
-    return stages, [*_judge_path(stages), *_judge_room(profile, config, stages, whole)]
+        return stages, [Finding("fail", "fits", f"not here: {error} Cure: {cure(recipe, error.stage)}.")]
+    return stages, [*_judge_path(stages), *_judge_room(recipe, config, stages, whole)]
 
 
 def _judge_path(stages: list[Stage]) -> list[Finding]:
@@ -87,37 +87,37 @@ def _judge_path(stages: list[Stage]) -> list[Finding]:
     return [*found, Finding("ok" if right else "warn", "DPO loss", said)]
 
 
-def _judge_room(profile: Profile, config: PretrainedConfig, stages: list[Stage], whole: bool) -> list[Finding]:
+def _judge_room(recipe: Recipe, config: PretrainedConfig, stages: list[Stage], whole: bool) -> list[Finding]:
     """Whether the largest stage fits: as measured with all layers, else by what is extrapolated from fewer."""
-    if not torch.cuda.is_available() and wants_gpu(profile) and not small(config):
+    if not torch.cuda.is_available() and wants_gpu(recipe) and not small(config):
         return []  # that there is no GPU is said already
     most, where, how = max((stage.peak, stage.name, "measured") for stage in stages)
     if not whole:
         most, where, how = max(
-            (need.total, name, "not measured") for name, need in _extrapolated(profile, config, stages)
+            (need.total, name, "not measured") for name, need in _extrapolated(recipe, config, stages)
         )
     room = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else psutil.virtual_memory().total
     said = f"{most / GB:.1f} of {room / GB:.1f} GB at most, for {where} ({how})"
-    if profile.num_processes > 1:
-        said += f"; tried in one process, while the profile shares training among {profile.num_processes}"
+    if recipe.num_processes > 1:
+        said += f"; tried in one process, while the recipe shares training among {recipe.num_processes}"
     if most > room:
-        return [Finding("fail", "fits", f"not here: {said}. Cure: {cure(profile, where)}.")]
+        return [Finding("fail", "fits", f"not here: {said}. Cure: {cure(recipe, where)}.")]
     return [Finding("ok", "fits", said)]
 
 
-def _extrapolated(profile: Profile, config: PretrainedConfig, stages: list[Stage]) -> list[tuple[str, Need]]:
+def _extrapolated(recipe: Recipe, config: PretrainedConfig, stages: list[Stage]) -> list[tuple[str, Need]]:
     """Memory of all layers, with what a layer was measured to keep of a token."""
     per_token = {stage.name: stage.per_layer / stage.at_once for stage in stages if stage.per_layer}
-    return list(needs(profile, config, per_token).items())
+    return list(needs(recipe, config, per_token).items())
 
 
-def _print_headline(profile: Profile, config: PretrainedConfig, tried: PretrainedConfig) -> None:
-    loaded = weight_bytes(config, profile.quantisation, profile.dtype) / GB
-    precision = profile.dtype if profile.quantisation == "none" else f"NF4, computed in {profile.dtype}"
+def _print_headline(recipe: Recipe, config: PretrainedConfig, tried: PretrainedConfig) -> None:
+    loaded = weight_bytes(config, recipe.quantisation, recipe.dtype) / GB
+    precision = recipe.dtype if recipe.quantisation == "none" else f"NF4, computed in {recipe.dtype}"
     cores = f"the CPU ({os.cpu_count()} cores)"
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else cores
     _say(
-        f"\nDry run of profile {profile.name}: the shape of {profile.base} with random weights, "
+        f"\nDry run of recipe {recipe.name}: the shape of {recipe.base} with random weights, "
         f"{parameters(config):,} of them, {precision}: {loaded:.1f} GB. "
         f"Measured here, on {where}, with {tried.num_hidden_layers} of {config.num_hidden_layers} layers:"
     )
@@ -136,15 +136,15 @@ def _print_stage(stage: Stage, tried: PretrainedConfig) -> None:
     print(line.rstrip(), flush=True)
 
 
-def _print_memory(profile: Profile, config: PretrainedConfig, stages: list[Stage], layers: int) -> None:
+def _print_memory(recipe: Recipe, config: PretrainedConfig, stages: list[Stage], layers: int) -> None:
     kept = [f"{stage.per_layer / stage.at_once / 1000:.1f} kB in {stage.name}" for stage in stages if stage.per_layer]
     from_layers = f"what a layer keeps of a token as measured here ({', '.join(kept)})"
     _say(
-        f"\nAll {config.num_hidden_layers} layers at the profile's batches, in GB on a card, by arithmetic over the "
+        f"\nAll {config.num_hidden_layers} layers at the recipe's batches, in GB on a card, by arithmetic over the "
         f"shape: not measured{', but ' + from_layers if kept else ''}."
     )
     peaks = {stage.name: stage.peak / GB for stage in stages if layers == config.num_hidden_layers}
-    found = _extrapolated(profile, config, stages)
+    found = _extrapolated(recipe, config, stages)
     parts = []
     for name, need in found:
         part = {"weights": need.weights, "adapter": need.adapter, "activations": need.activations}
@@ -153,14 +153,14 @@ def _print_memory(profile: Profile, config: PretrainedConfig, stages: list[Stage
         if name in peaks:
             parts[-1]["measured"] = peaks[name]
     print(f"\n{table(parts, digits=2)!r}")
-    if wants_gpu(profile):
+    if wants_gpu(recipe):
         most = max(need.total for _, need in found) / GB
         cards = [f"{name} ({size})" for name, size in MEMORY.items() if size * USABLE > most]
         _say(f"\nCards with room for the largest: {', '.join(cards) or 'none of those known here'}.")
 
 
-def _print_times(profile: Profile, config: PretrainedConfig, stages: list[Stage], layers: int, rows: int) -> None:
-    if not (planned := plan(profile, config, stages, layers, rows)):
+def _print_times(recipe: Recipe, config: PretrainedConfig, stages: list[Stage], layers: int, rows: int) -> None:
+    if not (planned := plan(recipe, config, stages, layers, rows)):
         return
     measured = "as measured above" if layers == config.num_hidden_layers else "by the arithmetic of all layers"
     _say(f"\nA data set of {rows:,} rows here, {measured}; its lengths are assumed: {ASSUMED}.")
@@ -169,7 +169,7 @@ def _print_times(profile: Profile, config: PretrainedConfig, stages: list[Stage]
     lines = []
     for part in planned:
         line = {"stage": part.stage, "tokens": f"{part.tokens / 1e6:,.2f} M", "here": duration(part.seconds)}
-        if not torch.cuda.is_available() and wants_gpu(profile):
+        if not torch.cuda.is_available() and wants_gpu(recipe):
             line[elsewhere] = duration(part.flops / promised) if part.measured != "generation" else ""
         lines.append(line)
     print(f"\n{table(lines)!r}\n")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from knowtuning.artifacts import ROOT, DataError, shown, write_text
+from knowtuning.files import ROOT, DataError, shown, write_text
 from knowtuning.progress import FILE_VARIABLE
 
 NOTEBOOKS = ROOT / "notebooks"

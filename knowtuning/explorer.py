@@ -11,14 +11,15 @@ from typing import Any
 
 from knowtuning import display
 from knowtuning.arms import ARMS
-from knowtuning.artifacts import DataError, Run
 from knowtuning.display import View
 from knowtuning.evaluation import facts
+from knowtuning.files import DataError
 from knowtuning.knowledge.difficulty import score_facts, select_difficult
 from knowtuning.knowledge.disturb import disturb, word_answers
 from knowtuning.knowledge.rewrite import rewrite
 from knowtuning.lab.world import World
 from knowtuning.progress import FILE_VARIABLE
+from knowtuning.run import Run
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import EXTRACT
 from knowtuning.teacher.server import open_teacher
@@ -34,22 +35,22 @@ class Explorer:
     Args:
         run: a run whose adapters are trained. Its files are only read; what the teacher says here is kept in a folder
             of its own, so that no table of the run counts it.
-        model: the teacher's model; empty: the profile's.
-        records: folder of what the teacher says here; `explorer/` beside the runs of the profile where it is None.
+        model: the teacher's model; empty: the recipe's.
+        records: folder of what the teacher says here; `explorer/` beside the runs of the recipe where it is None.
 
     Raises:
         DataError: the run has no adapter of SFT.
     """
 
     def __init__(self, run: Run, model: str = "", records: Path | None = None) -> None:
-        self.run, self.teacher = run, model or run.profile.teacher
-        self.records = records or run.runs / run.profile.name / "explorer"
+        self.run, self.teacher = run, model or run.recipe.teacher
+        self.records = records or run.runs / run.recipe.name / "explorer"
         run.need("adapters/sft")
         trained = {path.parent.name for path in run.path("adapters").glob("*/adapter_config.json")}
         self.arms = ["base", *(arm for arm in ARMS if arm in trained)]
-        self.world = World.load(run.profile.lab) if run.profile.lab else None
-        self.tokenizer = models.load_tokenizer(run.need("base"), run.profile.prompt)
-        base = models.load_base(run.need("base"), run.profile.quantisation, run.profile.dtype)
+        self.world = World.load(run.recipe.lab) if run.recipe.lab else None
+        self.tokenizer = models.load_tokenizer(run.need("base"), run.recipe.prompt)
+        base = models.load_base(run.need("base"), run.recipe.quantisation, run.recipe.dtype)
         self.model = models.load_adapters(base, {arm: run.path(f"adapters/{arm}") for arm in self.arms[1:]})
 
     def look(
@@ -71,7 +72,7 @@ class Explorer:
             raise DataError(f"this run has no arm {arm!r}; it has {', '.join(self.arms)}.")
         answers = {name: self.answer(question, name, temperature, seed) for name in dict.fromkeys(("sft", arm))}
         parts = {"Answers": self._marked(question, answers)}
-        settings = {"settings": self.run.profile.base, "concurrency": self.run.profile.concurrency}
+        settings = {"settings": self.run.recipe.base, "concurrency": self.run.recipe.concurrency}
         with open_teacher(self.teacher, self.records, **settings) as teacher:
             parts |= self._through_the_method(teacher, question, answers[arm], arm, alpha, seed)
         return _sections(parts)
@@ -79,7 +80,7 @@ class Explorer:
     def answer(self, question: str, arm: str, temperature: float = 0.0, seed: int = 0) -> str:
         """What the arm says; see `look`."""
         decoding = DECODINGS["sampled"] | {"temperature": temperature} if temperature else DECODINGS["greedy"]
-        longest = self.run.profile.max_new_tokens
+        longest = self.run.recipe.max_new_tokens
         [row] = generate(self._under(arm), self.tokenizer, [question], decoding, longest, seed=seed)
         return row["answer"]
 

@@ -6,8 +6,8 @@ from html import escape
 
 import ipywidgets as widgets
 
-from knowtuning.artifacts import DataError
 from knowtuning.explorer import Explorer
+from knowtuning.files import DataError
 from knowtuning.teacher.errors import TeacherError
 
 

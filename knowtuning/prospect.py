@@ -11,12 +11,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from knowtuning.artifacts import DataError, runs_folder, shown
 from knowtuning.data import sources
+from knowtuning.files import DataError, shown
 from knowtuning.knowledge.estimate import Estimate, Range, estimate
 from knowtuning.knowledge.stages import Trail, run_stages
 from knowtuning.lab import annotators
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
+from knowtuning.run import runs_folder
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prices import Price, load_price
 from knowtuning.teacher.server import open_teacher
@@ -28,7 +29,7 @@ WIDTH = 80
 class Prospect:
     """What a walk would ask whom: the rows and options of `knowtuning walk`, before it."""
 
-    profile: str
+    recipe: str
     data: str = ""
     copy: str = ""
     rows: int = 0
@@ -38,27 +39,27 @@ class Prospect:
 
     @property
     def model(self) -> str:
-        """The teacher's model: the one named, or the profile's."""
-        return self.teacher or get_profile(self.profile).teacher
+        """The teacher's model: the one named, or the recipe's."""
+        return self.teacher or get_recipe(self.recipe).teacher
 
     @property
     def folder(self) -> Path:
         """Where the run keeps what its teacher says."""
-        return runs_folder() / self.profile / "teacher"
+        return runs_folder() / self.recipe / "teacher"
 
     def training_rows(self) -> list[dict]:
         """The QA rows that the teacher will be asked about: those that notebook 01 leaves for training."""
-        profile = get_profile(self.profile)
-        if profile.lab:
-            return annotators.annotate(profile.lab, self.seed).train
+        recipe = get_recipe(self.recipe)
+        if recipe.lab:
+            return annotators.annotate(recipe.lab, self.seed).train
         if not self.data:
-            raise DataError(f"profile {profile.name} needs real text: give --data FILE.")
-        sizes = profile.valid_rows, profile.test_rows
+            raise DataError(f"recipe {recipe.name} needs real text: give --data FILE.")
+        sizes = recipe.valid_rows, recipe.test_rows
         return sources.draw(self.data, self.copy, self.rows, *sizes, self.seed)[0].train
 
     def open_teacher(self) -> AbstractContextManager[Teacher]:
         """The run's own teacher: what is asked of it now stays on record, and the run does not pay for it again."""
-        return open_teacher(self.model, self.folder, get_profile(self.profile).base, max_cost=self.max_cost)
+        return open_teacher(self.model, self.folder, get_recipe(self.recipe).base, max_cost=self.max_cost)
 
 
 def preview(prospect: Prospect, count: int = 5) -> list[Trail]:

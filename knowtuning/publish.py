@@ -7,21 +7,22 @@ import shutil
 from pathlib import Path
 
 from knowtuning.arms import ARMS
-from knowtuning.artifacts import ROOT, DataError, runs_folder, shown, write_json, write_text
 from knowtuning.execute import NOTEBOOKS, SOLUTIONS, code_hash
 from knowtuning.figures.method import COMPARED, method, method_numbers
+from knowtuning.files import ROOT, DataError, shown, write_json, write_text
+from knowtuning.run import runs_folder
 from knowtuning.study.run import study_folder
 
 KINDS = ("png", "svg", "pdf")
 
 
-def publish(profile: str, seed: int, arm: str) -> None:
+def publish(recipe: str, seed: int, arm: str) -> None:
     """Replace the notebooks and their solutions by their executed copies, figures/ and data/results/ by the run's own.
 
     A notebook that this run did not execute keeps the outputs that it has. A copy whose code differs from the
     notebook's is refused: it was executed before the code was changed; and so is a notebook without any outputs.
     """
-    folder = runs_folder() / profile
+    folder = runs_folder() / recipe
     run = folder / f"seed-{seed}"
     executed = {}
     for source in sorted([*NOTEBOOKS.glob("[0-9A]*.ipynb"), *SOLUTIONS.glob("*.ipynb")]):
@@ -37,16 +38,16 @@ def publish(profile: str, seed: int, arm: str) -> None:
         if copy != source:
             _copy(copy, source)
     for scores in sorted((run / "scores").glob("*.json")):
-        _copy(scores, ROOT / "data" / "results" / profile / f"seed-{seed}" / scores.name)
-    for result in sorted((study_folder(profile) / "results").glob("*.json")):
-        _copy(result, ROOT / "data" / "results" / profile / "study" / result.name)
+        _copy(scores, ROOT / "data" / "results" / recipe / f"seed-{seed}" / scores.name)
+    for result in sorted((study_folder(recipe) / "results").glob("*.json")):
+        _copy(result, ROOT / "data" / "results" / recipe / "study" / result.name)
     for place in (folder / "base" / "figures", run / "figures"):
         for figure in sorted(path for kind in KINDS for path in place.glob(f"*.{kind}")):
             if figure.stem.rpartition(".")[2] not in ARMS.keys() - {arm}:
                 _copy(figure, ROOT / "figures" / figure.name)
     if all((run / "scores" / f"{name}.json").exists() for name in COMPARED):
         numbers = method_numbers(run)
-        results = write_json(ROOT / "data" / "results" / profile / f"seed-{seed}" / "method.json", numbers)
+        results = write_json(ROOT / "data" / "results" / recipe / f"seed-{seed}" / "method.json", numbers)
         print(f"{shown(results)} -> {shown(write_text(ROOT / 'figures' / 'method.svg', method(numbers)))}")
 
 

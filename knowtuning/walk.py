@@ -17,10 +17,11 @@ from typing import Any, TextIO
 
 import psutil
 
-from knowtuning.artifacts import ROOT, DataError, runs_folder, shown
 from knowtuning.cluster import Place, here
 from knowtuning.execute import NOTEBOOKS
+from knowtuning.files import ROOT, DataError, shown
 from knowtuning.progress import details
+from knowtuning.run import runs_folder
 from knowtuning.teacher.cache import Cache
 
 GRACE = 90.0  # seconds: more than a call of the teacher may take
@@ -34,7 +35,7 @@ SECONDS = {
 
 
 def walk(
-    profile: str,
+    recipe: str,
     seeds: str,
     arms: str,
     place: Place,
@@ -44,15 +45,15 @@ def walk(
 ) -> int:
     """Execute every notebook whose artefacts are missing or older than their inputs; return Snakemake's exit code.
 
-    A run that was killed goes on where it stopped. A second walk over the same profile at the same time is refused.
+    A run that was killed goes on where it stopped. A second walk over the same recipe at the same time is refused.
     `place`: where the notebooks run, from `here` or `on_cluster`.
     `pay`: parameters of the notebooks that ask the teacher, which are no reason to run one again ("max_cost=5.0").
     `retry_failed`: run these notebooks again, and ask anew about the rows that were given up.
     """
-    folder = runs_folder() / profile
-    config = {"profile": profile, "seeds": seeds, "arms": arms, **options}
+    folder = runs_folder() / recipe
+    config = {"recipe": recipe, "seeds": seeds, "arms": arms, **options}
     forced = ["--forcerun", *TEACHER_RULES] if retry_failed else []
-    with _alone(folder, f"another walk over profile {profile}") as lock:
+    with _alone(folder, f"another walk over recipe {recipe}") as lock:
         if retry_failed:
             with closing(Cache(folder / "teacher" / "cache.jsonl")) as cache:
                 cache.forgive()

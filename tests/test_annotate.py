@@ -16,7 +16,7 @@ import pytest
 
 from knowtuning.annotate import MEANING, Annotation, visible
 from knowtuning.annotate_terminal import KEYS, item_text
-from knowtuning.artifacts import DataError, read_jsonl, write_jsonl
+from knowtuning.files import DataError, read_jsonl, write_jsonl
 from knowtuning.knowledge.aspects import ASPECTS
 
 COMMAND = [

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from knowtuning.artifacts import ROOT
+from knowtuning.files import ROOT
 
 SCRIPT = [sys.executable, str(ROOT / "benchmarks" / "gpu.py")]
 

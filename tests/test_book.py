@@ -8,8 +8,8 @@ import sys
 import pytest
 from bs4 import BeautifulSoup
 
-from knowtuning.artifacts import ROOT
 from knowtuning.execute import NOTEBOOKS
+from knowtuning.files import ROOT
 
 
 @pytest.fixture(scope="module")

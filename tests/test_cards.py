@@ -8,14 +8,15 @@ from datasets import load_dataset
 from huggingface_hub import ModelCardData, metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from knowtuning.artifacts import Run, read_json, sha256
 from knowtuning.cards import write_cards
 from knowtuning.data import llamafactory
 from knowtuning.data.card import data_card
 from knowtuning.evaluation import report
+from knowtuning.files import read_json, sha256
 from knowtuning.lab import annotators, base
 from knowtuning.lab.settings import SMOKE
 from knowtuning.lab.world import World
+from knowtuning.run import Run
 from knowtuning.training import models
 
 
@@ -25,7 +26,7 @@ def runs(untrained_base, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("runs")
         patch.setenv("KNOWTUNING_RUNS", str(folder))
-        one = Run("00_base_model", profile="smoke")
+        one = Run("00_base_model", recipe="smoke")
         model = models.load_base(untrained_base, "none")
         model.save_pretrained(one.path("base"))
         tokenizer = models.load_tokenizer(untrained_base)
@@ -35,7 +36,7 @@ def runs(untrained_base, tmp_path_factory):
         one.finish(parameters=model.num_parameters(), tokens=0, auc=0.5, recall={})
 
         parts = {name: getattr(annotators.annotate(SMOKE, 0), name) for name in ("train", "valid", "test")}
-        one = Run("01_questions_and_answers", profile="smoke", seed=0)
+        one = Run("01_questions_and_answers", recipe="smoke", seed=0)
         for name, rows in parts.items():
             one.write(f"data/{name}.jsonl", rows)
         origin = {"name": "the lab", "licence": "apache-2.0"}
@@ -48,11 +49,11 @@ def runs(untrained_base, tmp_path_factory):
 
 
 def training_files(train):
-    one = Run("05_rewriting", profile="smoke", seed=0, given="/data/mine/my_ka.json")
+    one = Run("05_rewriting", recipe="smoke", seed=0, given="/data/mine/my_ka.json")
     one.wrote("ka.json", llamafactory.write_alpaca(one.path("ka.json"), train))
     one.write("ka.provenance.jsonl", [{"id": row["id"], "from": "original", "facts": []} for row in train])
     one.finish(training_rows=len(train))
-    one = Run("06_disturbance", profile="smoke", seed=0, beta=0.5)
+    one = Run("06_disturbance", recipe="smoke", seed=0, beta=0.5)
     pairs = [{"question": row["question"], "chosen": row["answer"], "rejected": "No."} for row in train[:3]]
     one.wrote("kc.json", llamafactory.write_ranking(one.path("kc.json"), pairs))
     one.write("kc.provenance.jsonl", [{"id": row["id"], "aspect": "completeness"} for row in train[:3]])
@@ -60,9 +61,9 @@ def training_files(train):
 
 
 def adapter(step, arm, read, **told):
-    one = Run(step, profile="smoke", seed=0, arm=arm if step.startswith("08") else "")
+    one = Run(step, recipe="smoke", seed=0, arm=arm if step.startswith("08") else "")
     one.need(read), one.need("base")
-    model = models.new_adapter(models.load_base(one.need("base"), "none"), one.profile, 0)
+    model = models.new_adapter(models.load_base(one.need("base"), "none"), one.recipe, 0)
     models.save_adapter(model, one.path(f"adapters/{arm}"), "Untrained.")
     one.wrote(f"adapters/{arm}")
     one.finish(**told)
@@ -70,7 +71,7 @@ def adapter(step, arm, read, **told):
 
 def evaluate(runs, arm):
     """What notebook 09 does, with the references themselves as answers."""
-    one = Run("09_evaluation", profile="smoke", seed=0, arm=arm)
+    one = Run("09_evaluation", recipe="smoke", seed=0, arm=arm)
     test = one.read("data/test.jsonl")
     one.need(f"adapters/{arm}")
     replies = [{"answer": row["answer"], "tokens": 9, "finished": True} for row in test]
@@ -82,7 +83,7 @@ def evaluate(runs, arm):
 @pytest.fixture
 def run(runs, monkeypatch):
     monkeypatch.setenv("KNOWTUNING_RUNS", str(runs))
-    return Run("a test", profile="smoke", seed=0)
+    return Run("a test", recipe="smoke", seed=0)
 
 
 def card(run, name):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from knowtuning.artifacts import ROOT
+from knowtuning.files import ROOT
 from knowtuning.study import claims, tables
 from knowtuning.study.plan import STUDIES
 
@@ -22,7 +22,7 @@ def by_cell(study, claim, domain, decoding):
     """The gain of a claim in each cell, from the cells' own means: not from the rows that the verdict was made of."""
     own = {
         arm: {
-            (row["profile"], row["seed"]): row[claim.measure]
+            (row["recipe"], row["seed"]): row[claim.measure]
             for row in study["cells"]
             if (row["domain"], row["decoding"], row["arm"]) == (domain, decoding, arm)
         }
@@ -33,8 +33,8 @@ def by_cell(study, claim, domain, decoding):
 
 
 def test_the_committed_study_is_the_planned_one(study):
-    plan = {(profile, seed) for profile, seeds in STUDIES["lab"].cells.items() for seed in seeds}
-    assert {(row["profile"], row["seed"]) for row in study["coverage"]} == plan
+    plan = {(recipe, seed) for recipe, seeds in STUDIES["lab"].cells.items() for seed in seeds}
+    assert {(row["recipe"], row["seed"]) for row in study["coverage"]} == plan
     assert not study["unfinished"] and not any(row["missing"] for row in study["coverage"])
 
 

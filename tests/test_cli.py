@@ -8,11 +8,11 @@ from knowtuning.cli import main
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--profile", "lap"], "profile 'lap' is unknown"),
+        (["--recipe", "lap"], "recipe 'lap' is unknown"),
         (["--arms", "sft,magic"], "arm 'magic' is unknown"),
         (["--seeds", "0,one"], "seed 'one' is not a whole number"),
-        (["--profile", "dolly-offline"], "needs real text"),
-        (["--profile", "dolly-offline", "--data", "nowhere.json"], "there is no such file"),
+        (["--recipe", "dolly-offline"], "needs real text"),
+        (["--recipe", "dolly-offline", "--data", "nowhere.json"], "there is no such file"),
     ],
 )
 def test_a_walk_that_cannot_work_is_refused(options, sentence, capsys):
@@ -21,16 +21,16 @@ def test_a_walk_that_cannot_work_is_refused(options, sentence, capsys):
     assert sentence in error and error.startswith("knowtuning: ") and error.count("\n") == 1
 
 
-def test_a_second_walk_over_a_profile_is_refused(tmp_path, capsys):
+def test_a_second_walk_over_a_recipe_is_refused(tmp_path, capsys):
     import fcntl
 
-    from knowtuning.artifacts import runs_folder
+    from knowtuning.run import runs_folder
 
     (runs_folder() / "smoke").mkdir(parents=True)
     with open(runs_folder() / "smoke" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert main(["walk", "--profile", "smoke"]) == 1
-    assert "another walk over profile smoke is running" in capsys.readouterr().err
+        assert main(["walk", "--recipe", "smoke"]) == 1
+    assert "another walk over recipe smoke is running" in capsys.readouterr().err
 
 
 def test_a_parameter_without_a_value_is_refused(capsys):

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from knowtuning import cluster
-from knowtuning.artifacts import ROOT, DataError
 from knowtuning.cli import _parser, main
-from knowtuning.profiles import get_profile
+from knowtuning.files import ROOT, DataError
+from knowtuning.recipe import get_recipe
 
 FOLDER = ROOT / "cluster"
 SETTINGS = {name: yaml.safe_load((FOLDER / name / "config.yaml").read_text()) for name in ("slurm", "kubernetes")}
@@ -97,7 +97,7 @@ def test_a_slurm_that_does_not_answer_is_said_to(slurm, tmp_path):
 def test_a_walk_without_its_cluster_is_refused(options, sentence, capsys, monkeypatch):
     monkeypatch.setattr(cluster, "which", lambda name: None)
     monkeypatch.setattr(cluster, "find_spec", lambda name: None if "kubernetes" in name else name)
-    assert main(["walk", "--profile", "smoke", *options]) == 1
+    assert main(["walk", "--recipe", "smoke", *options]) == 1
     error = capsys.readouterr().err
     assert sentence in error and error.count("\n") == 1
 
@@ -114,9 +114,9 @@ def test_kubernetes_hands_the_jobs_what_is_set_and_no_more(monkeypatch):
 
 
 def test_only_jobs_that_run_a_large_model_ask_for_gpus(tmp_path):
-    def resources(profile):
+    def resources(recipe):
         command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--quiet", "host"]
-        command += ["--config", f"profile={profile}", "data=dolly", "shards=2"]
+        command += ["--config", f"recipe={recipe}", "data=dolly", "shards=2"]
         environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path)}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
         blocks = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", done.stdout + done.stderr, re.M)
@@ -124,12 +124,12 @@ def test_only_jobs_that_run_a_large_model_ask_for_gpus(tmp_path):
         return {rule: re.search(r"gpu=(\d+)", asked) for rule, asked in blocks}, dict(blocks)
 
     gpus, asked = resources("paper-13b-qlora")
-    processes = str(get_profile("paper-13b-qlora").num_processes)
+    processes = str(get_recipe("paper-13b-qlora").num_processes)
     for rule in ("vanilla_sft", "knowledge_augmentation", "knowledge_comparison"):
         assert gpus[rule][1] == processes
     for rule in ("shard_score", "difficult_knowledge", "evaluation"):
         assert gpus[rule][1] == "1"
-    assert f"mem_mb={int(1024 * get_profile('paper-13b-qlora').memory_gb)}" in asked["vanilla_sft"]
+    assert f"mem_mb={int(1024 * get_recipe('paper-13b-qlora').memory_gb)}" in asked["vanilla_sft"]
     assert gpus["extraction"] is gpus["shard_extract"] is None
     assert set(resources("smoke")[0].values()) == {None}
 

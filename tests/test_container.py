@@ -2,7 +2,7 @@
 
 import re
 
-from knowtuning.artifacts import ROOT
+from knowtuning.files import ROOT
 
 RECIPE = (ROOT / "Containerfile").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "container.md").read_text(encoding="utf-8")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from knowtuning.artifacts import DataError
 from knowtuning.data.authors import read_ka, read_kc, with_aspects
+from knowtuning.files import DataError
 
 ASPECTS = ("completeness", "factuality", "logicality")
 TRAIN = [

@@ -4,8 +4,8 @@ import json
 
 import yaml
 
-from knowtuning.artifacts import sha256, write_jsonl
 from knowtuning.data.card import card_markdown, data_card
+from knowtuning.files import sha256, write_jsonl
 
 LONG = "rust is what comes of iron that is left in the rain for long enough to turn red"
 

@@ -4,9 +4,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from knowtuning.artifacts import DataError
 from knowtuning.data.files import read_objects
 from knowtuning.data.sources import load
+from knowtuning.files import DataError
 
 ROWS = [
     {"Question": 'Say "NA",\nplease?', "Answer": "NA", "id": "007"},

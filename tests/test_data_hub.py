@@ -13,11 +13,11 @@ import pytest
 import yaml
 from hub_server import serve
 
-from knowtuning.artifacts import DataError, write_json, write_jsonl
 from knowtuning.data import llamafactory, sources
 from knowtuning.data.card import data_card
 from knowtuning.data.hub import download, push
 from knowtuning.data.registry import Source, registry
+from knowtuning.files import DataError, write_json, write_jsonl
 
 TOKEN = "hf_only_in_the_header"
 RAW = b"".join(

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from knowtuning.artifacts import DataError
 from knowtuning.data.llamafactory import read_alpaca, read_ranking, write_alpaca, write_dataset_info, write_ranking
 from knowtuning.data.sources import load
+from knowtuning.files import DataError
 
 
 def test_alpaca_rows_hold_three_columns_and_come_back(tmp_path):

@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from knowtuning.artifacts import DataError
 from knowtuning.data.sources import load, read_source
+from knowtuning.files import DataError
 
 
 def document(number, source, *pairs):

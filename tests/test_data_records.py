@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
-from knowtuning.artifacts import DataError
 from knowtuning.data.records import check_rows, prompt_text
+from knowtuning.files import DataError
 
 GOOD = {"id": "a", "question": "What is rust?", "answer": "Iron oxide.", "source": "toy"}
 

@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from knowtuning.artifacts import DataError
 from knowtuning.data.registry import REGISTRY, registry
+from knowtuning.files import DataError
 
 
 def test_the_five_sources_of_the_paper_are_pinned_to_a_commit():

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from knowtuning.artifacts import DataError
 from knowtuning.data.sources import load, read_source
+from knowtuning.files import DataError
 
 
 def write(path, value):

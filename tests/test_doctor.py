@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from knowtuning.doctor import GB, check_extras, check_gpu, check_machine, check_model, cure
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.training.forecast import largest_need
 from knowtuning.training.shapes import config_of
 
-PAPER = get_profile("paper-7b")
+PAPER = get_recipe("paper-7b")
 
 
 @pytest.fixture
@@ -37,24 +37,24 @@ def test_a_gpu_is_judged_by_what_the_shape_needs(gpus):
     gpus(1, free=20)
     found = check_gpu(PAPER)
     assert found.state == "fail" and "20.0 of 80.0 GB free" in found.what and "smaller eval_batch" in found.what
-    assert check_gpu(get_profile("paper-7b-qlora")).state == "ok"
+    assert check_gpu(get_recipe("paper-7b-qlora")).state == "ok"
 
 
-def test_a_profile_for_gpus_fails_without_one_and_the_lab_does_not(gpus):
+def test_a_recipe_for_gpus_fails_without_one_and_the_lab_does_not(gpus):
     gpus(0)
     states = {found.subject: found for found in check_machine(PAPER)}
     stage, needed = largest_need(PAPER, config_of(PAPER.base))
     assert states["GPU"].state == "fail"
     assert f"needs one with about {needed / GB:.0f} GB, most of all for {stage}" in states["GPU"].what
-    assert {found.subject: found.state for found in check_machine(get_profile("lab"))}["GPU"] == "ok"
+    assert {found.subject: found.state for found in check_machine(get_recipe("lab"))}["GPU"] == "ok"
 
 
 def test_processes_need_a_card_each(gpus):
     gpus(1)
-    found = check_gpu(get_profile("paper-13b-qlora"))
+    found = check_gpu(get_recipe("paper-13b-qlora"))
     assert found.state == "fail" and "1 here" in found.what and "on each of 2" in found.what
     gpus(2)
-    assert check_gpu(get_profile("paper-13b-qlora")).state == "ok"
+    assert check_gpu(get_recipe("paper-13b-qlora")).state == "ok"
 
 
 def test_a_small_base_needs_no_gpu_and_an_old_card_is_slow(gpus, untrained_base):
@@ -80,13 +80,13 @@ def test_the_cure_is_the_cheapest_that_is_left(stage, changes, said):
     assert said in cure(replace(PAPER, **changes), stage)
 
 
-def test_packages_that_only_some_profiles_want(monkeypatch):
+def test_packages_that_only_some_recipes_want(monkeypatch):
     monkeypatch.setattr("knowtuning.doctor.find_spec", lambda name: None)
     assert not list(check_extras(PAPER))
     assert [found.state for found in check_extras(replace(PAPER, liger=True, engine="vllm"))] == ["fail", "fail"]
 
 
-def test_a_profile_that_compiles_wants_a_compiler(monkeypatch):
+def test_a_recipe_that_compiles_wants_a_compiler(monkeypatch):
     compiling = replace(PAPER, compile=True)
     monkeypatch.setenv("CXX", "python")
     assert [(found.state, found.subject) for found in check_extras(compiling)] == [("ok", "compiler")]

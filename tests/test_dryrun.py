@@ -7,7 +7,7 @@ import torch
 
 from knowtuning.cli import main
 from knowtuning.dryrun import duration
-from knowtuning.profiles import PROFILES, get_profile
+from knowtuning.recipe import RECIPES, get_recipe
 from knowtuning.training import trial
 from knowtuning.training.models import load_base, new_adapter
 from knowtuning.training.stand_in import sequence_lengths, stand_in_facts, stand_in_pairs, stand_in_rows
@@ -15,7 +15,7 @@ from knowtuning.training.stand_in import stand_in_tokenizer as tokenizer_of
 from knowtuning.training.trial import alone, bare, reduced, tokens_at_once
 
 SMALL = replace(
-    get_profile("smoke"),
+    get_recipe("smoke"),
     name="trial",
     max_length=96,
     sft_batch=2,
@@ -31,12 +31,12 @@ STAGES = ("load", "SFT", "perplexity", "generation", "reference", "DPO")
 def no_endpoint(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setitem(PROFILES, "trial", SMALL)
+    monkeypatch.setitem(RECIPES, "trial", SMALL)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a CPU does")
 def test_it_goes_the_whole_path_and_says_what_all_data_would_take(capsys, tmp_path):
-    assert main(["doctor", "--profile", "trial", "--dry-run", "--steps", "1", "--rows", "1000"]) == 0
+    assert main(["doctor", "--recipe", "trial", "--dry-run", "--steps", "1", "--rows", "1000"]) == 0
     shown = capsys.readouterr().out
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 80 and lines[-1] == "Ready."
@@ -51,8 +51,8 @@ def test_it_goes_the_whole_path_and_says_what_all_data_would_take(capsys, tmp_pa
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a CPU does")
 def test_fewer_layers_are_told_apart_from_what_was_not_measured(monkeypatch, untrained_base, capsys):
-    monkeypatch.setitem(PROFILES, "folder", replace(SMALL, name="folder", lab=None, base=str(untrained_base)))
-    assert main(["doctor", "--profile", "folder", "--dry-run", "--layers", "1"]) == 0
+    monkeypatch.setitem(RECIPES, "folder", replace(SMALL, name="folder", lab=None, base=str(untrained_base)))
+    assert main(["doctor", "--recipe", "folder", "--dry-run", "--layers", "1"]) == 0
     shown = capsys.readouterr().out
     assert "1 of 2 layers" in shown and "not measured" in shown and "Cards with room for the largest: L4" in shown
     assert "runs on the CPU" in shown and "by the arithmetic of all layers" in " ".join(shown.split())
@@ -64,14 +64,14 @@ def test_what_does_not_fit_ends_with_its_cure(monkeypatch, capsys):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(trial, "sft_trainer", too_large)
-    assert main(["doctor", "--profile", "trial", "--dry-run"]) == 1
+    assert main(["doctor", "--recipe", "trial", "--dry-run"]) == 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert "too little memory for SFT. Cure: set a smaller sft_micro_batch in the profile." in shown
+    assert "too little memory for SFT. Cure: set a smaller sft_micro_batch in the recipe." in shown
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(["--profile", "none"], "profile 'none' is unknown"), (["--profile", "trial", "--layers", "9"], "layers is 9")],
+    [(["--recipe", "none"], "recipe 'none' is unknown"), (["--recipe", "trial", "--layers", "9"], "layers is 9")],
 )
 def test_a_wrong_option_is_one_sentence(capsys, options, said):
     assert main(["doctor", "--dry-run", *options]) == 1
@@ -101,9 +101,9 @@ def test_a_base_is_bare_again_after_training(untrained_base):
 def test_the_text_has_the_lengths_that_are_assumed(form):
     tokenizer, lengths = tokenizer_of(form), sequence_lengths(30, 512)
     rows = stand_in_rows(tokenizer, lengths)
-    profile = replace(SMALL, max_length=512)
-    assert trial._tokens(tokenizer, rows, profile) == pytest.approx(sum(lengths), rel=0.02)
-    assert trial._tokens(tokenizer, trial.long_rows(tokenizer, 3, profile), profile) == 3 * 512
+    recipe = replace(SMALL, max_length=512)
+    assert trial._tokens(tokenizer, rows, recipe) == pytest.approx(sum(lengths), rel=0.02)
+    assert trial._tokens(tokenizer, trial.long_rows(tokenizer, 3, recipe), recipe) == 3 * 512
     pairs = stand_in_pairs(tokenizer, rows)
     assert len({pair["aspect"] for pair in pairs}) == 3 and all(p["chosen"] != p["rejected"] for p in pairs)
     facts = stand_in_facts(tokenizer, rows)
@@ -124,7 +124,7 @@ def test_durations_are_said_as_a_person_would(seconds, said):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_profile_gpu_fits_a_gpu(capsys):
-    main(["doctor", "--profile", "gpu", "--dry-run", "--steps", "2"])  # the hub may be out of reach: no exit code
+def test_recipe_gpu_fits_a_gpu(capsys):
+    main(["doctor", "--recipe", "gpu", "--dry-run", "--steps", "2"])  # the hub may be out of reach: no exit code
     shown = capsys.readouterr().out
     assert "every stage ran" in shown and "24 of 24 layers" in shown and "ok    fits" in shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from knowtuning.artifacts import DataError
 from knowtuning.evaluation.agreement import krippendorff_alpha
 from knowtuning.evaluation.human import (
     annotator_rows,
@@ -17,6 +16,7 @@ from knowtuning.evaluation.human import (
     verdict_rows,
 )
 from knowtuning.evaluation.sheet import make_sheet
+from knowtuning.files import DataError
 
 PAIR = [("knowtuning", "sft")]
 

@@ -8,9 +8,10 @@ import statistics
 
 import pytest
 
-from knowtuning.artifacts import DataError, Run, write_jsonl
 from knowtuning.evaluation.human import first_items
 from knowtuning.evaluation.sheet import make_sheet, read_choices, read_sheet, sheet_of_run
+from knowtuning.files import DataError, write_jsonl
+from knowtuning.run import Run
 
 PAIR = [("knowtuning", "sft")]
 

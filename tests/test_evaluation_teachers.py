@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from knowtuning.artifacts import DataError
 from knowtuning.evaluation import teachers
 from knowtuning.evaluation.labels import denies, load_labels, overlaps, read_gold, states
 from knowtuning.evaluation.readers import Marked
+from knowtuning.files import DataError
 from knowtuning.lab.annotators import annotate
 from knowtuning.lab.noise import ErrorRates, NoisyOracle
 from knowtuning.lab.rules import answer as english_rules

@@ -4,11 +4,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from knowtuning.artifacts import ROOT, DataError
 from knowtuning.cli import main
 from knowtuning.execute import NotebookError, check_parameters, code_hash, execute, read_parameters, scrub
+from knowtuning.files import ROOT, DataError
 
-PARAMETERS = 'profile: str = "lab"  # sizes\nseed: int = 0  # order\nalpha: float = 0.5  # share\nfast: bool = False'
+PARAMETERS = 'recipe: str = "lab"  # sizes\nseed: int = 0  # order\nalpha: float = 0.5  # share\nfast: bool = False'
 
 
 @pytest.fixture
@@ -25,18 +25,18 @@ def notebook(tmp_path):
 
 
 def test_parameters_are_read_with_their_defaults(notebook):
-    assert read_parameters(notebook()) == {"profile": "lab", "seed": 0, "alpha": 0.5, "fast": False}
+    assert read_parameters(notebook()) == {"recipe": "lab", "seed": 0, "alpha": 0.5, "fast": False}
 
 
 def test_values_take_the_declared_type_and_defaults_are_not_injected(notebook):
-    values = check_parameters(notebook(), {"seed": "3", "alpha": "1e-4", "fast": "true", "profile": "lab"})
+    values = check_parameters(notebook(), {"seed": "3", "alpha": "1e-4", "fast": "true", "recipe": "lab"})
     assert values == {"seed": 3, "alpha": 1e-4, "fast": True}
 
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"sed": "1"}, "has no parameter 'sed'; it has profile, seed, alpha, fast."),
+        ({"sed": "1"}, "has no parameter 'sed'; it has recipe, seed, alpha, fast."),
         ({"seed": "1.5"}, "seed='1.5' is not of type int."),
         ({"alpha": "half"}, "alpha='half' is not of type float."),
         ({"fast": "1"}, "fast='1' is not of type bool."),
@@ -53,7 +53,7 @@ def test_a_derived_value_in_the_parameters_cell_is_refused(notebook):
 
 
 def test_an_executed_notebook_is_clean_and_stamped(notebook, tmp_path):
-    path = notebook("print(seed)", "from knowtuning.artifacts import ROOT\nprint(ROOT)")
+    path = notebook("print(seed)", "from knowtuning.files import ROOT\nprint(ROOT)")
     done = execute(path, tmp_path / "out" / "10_toy.ipynb", {"seed": "7"})
     cells = nbformat.read(done, 4).cells
     assert [cell.execution_count for cell in cells if cell.cell_type == "code"] == [1, 2, 3, 4]

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from knowtuning.artifacts import DataError, Run
 from knowtuning.explorer import Explorer, explore
+from knowtuning.files import DataError
 from knowtuning.lab.world import World
 from knowtuning.progress import FILE_VARIABLE
+from knowtuning.run import Run
 from knowtuning.training import models
 from knowtuning.training.token_log_probs import token_log_probs
 
@@ -24,15 +25,15 @@ STEPS = (
 
 @pytest.fixture(scope="module")
 def run(untrained_base, tmp_path_factory):
-    """A run of profile smoke whose base is untrained and whose three adapters differ."""
+    """A run of recipe smoke whose base is untrained and whose three adapters differ."""
     runs = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KNOWTUNING_RUNS", str(runs))
-        run = Run("A2_explorer", profile="smoke", seed=0)
+        run = Run("A2_explorer", recipe="smoke", seed=0)
     shutil.copytree(untrained_base, run.path("base"))
     for seed, arm in enumerate(("sft", "ka", "knowtuning")):
-        base = models.load_base(run.path("base"), run.profile.quantisation)
-        adapted = models.new_adapter(base, run.profile, seed)
+        base = models.load_base(run.path("base"), run.recipe.quantisation)
+        adapted = models.new_adapter(base, run.recipe, seed)
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
@@ -47,7 +48,7 @@ def explorer(run):
 
 @pytest.fixture(scope="module")
 def world(run):
-    return World.load(run.profile.lab)
+    return World.load(run.recipe.lab)
 
 
 @pytest.fixture
@@ -89,13 +90,13 @@ def test_each_arm_is_its_own_adapter(explorer, run):
 
     assert explorer.arms == ["base", "sft", "ka", "knowtuning"]
     for arm in [*explorer.arms, "sft"]:
-        alone = models.load_base(run.path("base"), run.profile.quantisation)
+        alone = models.load_base(run.path("base"), run.recipe.quantisation)
         alone = alone if arm == "base" else models.load_adapter(alone, run.path(f"adapters/{arm}"))
         assert found(explorer._under(arm)) == pytest.approx(found(alone), abs=1e-5)
 
 
 def test_an_arm_answers_within_its_length(explorer, monkeypatch):
-    monkeypatch.setattr(explorer, "run", SimpleNamespace(profile=SimpleNamespace(max_new_tokens=3)))
+    monkeypatch.setattr(explorer, "run", SimpleNamespace(recipe=SimpleNamespace(max_new_tokens=3)))
     answer = explorer.answer("Why?", "knowtuning", temperature=0.9)
     assert len(answer.split()) <= 3
 
@@ -110,7 +111,7 @@ def test_what_cannot_be_looked_at_is_said(explorer, question, arm, says):
 
 def test_a_run_without_adapters_names_the_notebook():
     with pytest.raises(DataError, match="02_vanilla_sft"):
-        Explorer(Run("A2_explorer", profile="smoke", seed=0))
+        Explorer(Run("A2_explorer", recipe="smoke", seed=0))
 
 
 def test_nothing_of_the_run_is_written(fluent, run, world):

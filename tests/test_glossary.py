@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from knowtuning.artifacts import ROOT
 from knowtuning.execute import NOTEBOOKS, source
+from knowtuning.files import ROOT
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
 TEXT = GLOSSARY.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What `make interchange` rests on, without LLaMA-Factory: our files, its recipes, and the comparison of both sides."""
+"""What `make interchange` rests on, without LLaMA-Factory: our files, its configs, and the comparison of both sides."""
 
 import math
 import re
@@ -7,12 +7,12 @@ import sys
 import pytest
 import yaml
 
-from knowtuning.artifacts import ROOT, DataError, read_json, write_json
 from knowtuning.data.llamafactory import write_alpaca, write_dataset_info, write_ranking
-from knowtuning.profiles import get_profile
+from knowtuning.files import ROOT, DataError, read_json, write_json
+from knowtuning.recipe import get_recipe
 
 FOLDER = ROOT / "benchmarks" / "interchange"
-PROFILE = get_profile("smoke")
+RECIPE = get_recipe("smoke")
 ROWS = [{"question": "Wer war's?", "answer": "Zoë 東京\nund 🙂"}, {"question": "2024", "answer": "3.5"}]
 PAIRS = [{"question": row["question"], "chosen": row["answer"], "rejected": "null"} for row in ROWS]
 
@@ -21,20 +21,20 @@ PAIRS = [{"question": row["question"], "chosen": row["answer"], "rejected": "nul
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     yield
-    for name in ("recipes", "losses", "factory", "run"):
+    for name in ("configs", "losses", "factory", "run"):
         sys.modules.pop(name, None)
 
 
 @pytest.fixture
-def recipes(tmp_path):
-    """Both recipes, for the files of `tmp_path`."""
-    from recipes import dpo_recipe, sft_recipe
+def configs(tmp_path):
+    """Both configs, for the files of `tmp_path`."""
+    from configs import dpo_config, sft_config
 
-    told = (PROFILE, tmp_path / "base", tmp_path, "<s>", 0)
+    told = (RECIPE, tmp_path / "base", tmp_path, "<s>", 0)
     start = tmp_path / "sft" / "adapter"
     return {
-        "sft": sft_recipe(*told, tmp_path / "sft"),
-        "dpo": dpo_recipe(*told, tmp_path / "dpo", start=start),
+        "sft": sft_config(*told, tmp_path / "sft"),
+        "dpo": dpo_config(*told, tmp_path / "dpo", start=start),
     }
 
 
@@ -61,24 +61,24 @@ def test_our_files_load_with_datasets_as_they_were_written(tmp_path):
         assert entry.get("ranking", False) == (name == "kc")
 
 
-def test_recipes_use_only_arguments_that_llamafactory_knows(tmp_path, recipes):
-    from recipes import write_recipe
+def test_recipes_use_only_arguments_that_llamafactory_knows(tmp_path, configs):
+    from configs import write_config
 
     lines = (FOLDER / "arguments.txt").read_text().splitlines()
     known = {line for line in lines if not line.startswith("#")}
-    for stage, recipe in recipes.items():
-        written = yaml.safe_load(write_recipe(tmp_path / f"{stage}.yaml", recipe).read_text())
-        assert written == recipe
+    for stage, config in configs.items():
+        written = yaml.safe_load(write_config(tmp_path / f"{stage}.yaml", config).read_text())
+        assert written == config
         assert set(written) <= known
         assert all(isinstance(value, str | int | float | bool) for value in written.values())
 
 
-def test_dpo_starts_from_the_adapter_of_sft_and_is_measured_against_it(tmp_path, recipes):
-    sft, dpo = recipes["sft"], recipes["dpo"]
+def test_dpo_starts_from_the_adapter_of_sft_and_is_measured_against_it(tmp_path, configs):
+    sft, dpo = configs["sft"], configs["dpo"]
     assert dpo["adapter_name_or_path"] == dpo["ref_model_adapters"] == sft["output_dir"]
     assert dpo["ref_model"] == dpo["model_name_or_path"] == sft["model_name_or_path"]
     assert (dpo["pref_loss"], dpo["pref_beta"], dpo["pref_ftx"]) == ("sigmoid", 0.1, 0.2)
-    assert {recipe["dataset_dir"] for recipe in recipes.values()} == {str(tmp_path)}
+    assert {config["dataset_dir"] for config in configs.values()} == {str(tmp_path)}
 
 
 def test_a_row_that_differs_is_found_and_one_at_the_limit_passed_over(tokenizer):
@@ -148,19 +148,19 @@ def test_its_records_are_read(tmp_path):
     }
 
 
-def test_a_training_that_fails_is_named_with_its_log(tmp_path, recipes):
+def test_a_training_that_fails_is_named_with_its_log(tmp_path, configs):
     from factory import train
 
     with pytest.raises(DataError, match=r"venv is missing or not finished: run make interchange"):
-        train(tmp_path / "venv", tmp_path / "sft", recipes["sft"])
+        train(tmp_path / "venv", tmp_path / "sft", configs["sft"])
     command = tmp_path / "venv" / "bin" / "llamafactory-cli"
     command.parent.mkdir(parents=True)
     command.write_text('#!/bin/sh\necho "$1 $2 $HF_HUB_OFFLINE"\nexit 3\n')
     command.chmod(0o755)
     (tmp_path / "venv" / "installed").touch()
-    with pytest.raises(DataError, match=r"exit code 3 \(train \S+/sft/recipe\.yaml 1\): read \S+/sft/log\.txt"):
-        train(tmp_path / "venv", tmp_path / "sft", recipes["sft"])
-    assert yaml.safe_load((tmp_path / "sft" / "recipe.yaml").read_text()) == recipes["sft"]
+    with pytest.raises(DataError, match=r"exit code 3 \(train \S+/sft/config\.yaml 1\): read \S+/sft/log\.txt"):
+        train(tmp_path / "venv", tmp_path / "sft", configs["sft"])
+    assert yaml.safe_load((tmp_path / "sft" / "config.yaml").read_text()) == configs["sft"]
 
 
 @pytest.mark.parametrize(("name", "value"), [("loss after", 3.0), ("trained on", 2), ("ours before", math.nan)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from knowtuning.knowledge.difficulty import fact_nll, perplexity, score_facts
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.training.models import load_base, load_tokenizer, new_adapter
 from knowtuning.training.prompts import encode
 from knowtuning.training.token_log_probs import token_log_probs
@@ -28,7 +28,7 @@ def tokenizer(untrained_base):
 @pytest.fixture(scope="module", params=["none", "nf4"])
 def model(request, untrained_base):
     """The base under an adapter that moves it."""
-    adapted = new_adapter(load_base(untrained_base, request.param), get_profile("smoke"), seed=0)
+    adapted = new_adapter(load_base(untrained_base, request.param), get_recipe("smoke"), seed=0)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)

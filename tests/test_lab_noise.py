@@ -10,7 +10,7 @@ from knowtuning.lab.noise import ErrorRates, NoisyOracle, error_percent
 from knowtuning.lab.oracle import Oracle
 from knowtuning.lab.settings import LAB
 from knowtuning.lab.world import World
-from knowtuning.profiles import PROFILES, get_profile
+from knowtuning.recipe import RECIPES, get_recipe
 from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.prompts import TASKS, check
 from knowtuning.teacher.server import is_local, load_model
@@ -226,9 +226,9 @@ def test_a_judge_is_known_by_its_name():
 
 
 @pytest.mark.parametrize("name", ["lab-errors-10", "lab-errors-30", "smoke-errors-30"])
-def test_a_profile_with_errors_differs_in_its_teacher_alone(name):
-    profile = get_profile(name)
-    plain = PROFILES[profile.base]
-    differing = {field for field in vars(plain) if getattr(plain, field) != getattr(profile, field)}
+def test_a_recipe_with_errors_differs_in_its_teacher_alone(name):
+    recipe = get_recipe(name)
+    plain = RECIPES[recipe.base]
+    differing = {field for field in vars(plain) if getattr(plain, field) != getattr(recipe, field)}
     assert differing == {"name", "about", "teacher"}
-    assert error_percent(profile.teacher) == int(name.rpartition("-")[2])
+    assert error_percent(recipe.teacher) == int(name.rpartition("-")[2])

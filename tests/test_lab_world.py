@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 from knowtuning.lab.settings import LAB, SMOKE, LabSettings, Tier
 from knowtuning.lab.world import WORLDS, World
 

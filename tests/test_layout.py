@@ -7,7 +7,7 @@ import tomllib
 
 import yaml
 
-from knowtuning.artifacts import ROOT
+from knowtuning.files import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 APART = ("kubernetes",)  # extras that slow down everybody else: pyproject.toml says how

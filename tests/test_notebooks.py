@@ -43,7 +43,7 @@ def test_parameters_come_first_and_each_says_what_it_does(notebook):
     assert len(lines) <= 8
     for line in lines:
         assert line.count("=") == 1 and line.count("  # ") == 1, line
-    assert next(iter(read_parameters(path))) == "profile"
+    assert next(iter(read_parameters(path))) == "recipe"
 
 
 def test_cells_drive_and_the_package_works(notebook):

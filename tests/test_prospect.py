@@ -16,7 +16,7 @@ from knowtuning.cli import main
 from knowtuning.doctor import check_endpoint, check_machine, check_packages
 from knowtuning.knowledge.estimate import Survey, estimate
 from knowtuning.knowledge.stages import run_stages
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.teacher.ledger import totals
 from knowtuning.teacher.prices import Price, load_end
 from knowtuning.teacher.serving.options import ServerOptions
@@ -108,7 +108,7 @@ def data(tmp_path):
 
 
 def test_preview_shows_rows_and_what_became_of_them(data, capsys):
-    assert main(["preview", "--profile", "dolly-offline", "--data", data, "--count", "2"]) == 0
+    assert main(["preview", "--recipe", "dolly-offline", "--data", data, "--count", "2"]) == 0
     shown = capsys.readouterr().out
     assert len(re.findall(r"^question ", shown, re.M)) == 2 and "0 of 8 requests failed" in shown
     for label in ("fact 1", "  false", "new question", "new answer", "rephrased"):
@@ -117,7 +117,7 @@ def test_preview_shows_rows_and_what_became_of_them(data, capsys):
 
 
 def test_estimate_prints_every_stage_and_says_when_no_price_is_known(data, capsys):
-    command = ["estimate", "--profile", "dolly-offline", "--data", data, "--sample", "8"]
+    command = ["estimate", "--recipe", "dolly-offline", "--data", data, "--sample", "8"]
     assert main([*command, "--price", "1,2"]) == 0
     priced = capsys.readouterr().out
     for stage in ("extract", "rewrite", "revise", "rephrase", "total"):
@@ -138,7 +138,7 @@ def test_a_cap_holds_before_the_run_too(data, monkeypatch, capsys, command):
     with serving() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setattr("knowtuning.teacher.client.load_price", lambda model: Price(1.0, 1.0, 0.5))
-        options = ["--profile", "dolly-offline", "--data", data, "--teacher", "stub", "--max-cost", "0.02"]
+        options = ["--recipe", "dolly-offline", "--data", data, "--teacher", "stub", "--max-cost", "0.02"]
         assert main([command[0], *options, *command[1:]]) == 1
     assert "The cap of $0.02 is reached" in capsys.readouterr().err
     assert 0 < len(server.requests) < 40
@@ -150,7 +150,7 @@ def test_a_cap_holds_before_the_run_too(data, monkeypatch, capsys, command):
 def findings(monkeypatch, teacher="stub", **options):
     with serving(options=ServerOptions(**options)) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        return {found.subject: found for found in check_endpoint(get_profile("dolly-offline"), teacher)}
+        return {found.subject: found for found in check_endpoint(get_recipe("dolly-offline"), teacher)}
 
 
 def test_the_doctor_says_what_an_endpoint_can_do(monkeypatch):
@@ -181,21 +181,21 @@ def test_where_the_endpoint_does_not_say_it_the_price_table_does():
 def test_the_doctor_fails_where_the_model_or_the_endpoint_is_not(monkeypatch):
     assert findings(monkeypatch, teacher="other")["model"].state == "fail"
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    found = {each.subject: each for each in check_endpoint(get_profile("dolly-offline"), "stub")}
+    found = {each.subject: each for each in check_endpoint(get_recipe("dolly-offline"), "stub")}
     assert found["teacher"].state == "fail" and "No teacher can be reached" in found["teacher"].what
 
 
 def test_the_doctor_measures_the_machine_and_the_packages():
     from dataclasses import replace
 
-    small, large = get_profile("lab"), replace(get_profile("lab"), memory_gb=1e6)
+    small, large = get_recipe("lab"), replace(get_recipe("lab"), memory_gb=1e6)
     assert {found.subject: found.state for found in check_machine(small)}["disk"] == "ok"
     assert {found.subject: found.state for found in check_machine(large)}["memory"] == "fail"
     assert [found.state for found in check_packages()] == ["ok"]
 
 
 def test_the_doctors_exit_code_tells(monkeypatch, capsys):
-    assert main(["doctor", "--profile", "dolly-offline"]) == 0
+    assert main(["doctor", "--recipe", "dolly-offline"]) == 0
     assert capsys.readouterr().out.endswith("Ready.\n")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    assert main(["doctor", "--profile", "dolly-offline"]) == 1
+    assert main(["doctor", "--recipe", "dolly-offline"]) == 1

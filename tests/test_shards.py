@@ -8,9 +8,9 @@ from contextlib import closing, contextmanager
 import pytest
 from teacher_server import serving
 
-from knowtuning.artifacts import ROOT, DataError, Run, read_json, read_jsonl, write_json, write_jsonl
 from knowtuning.cli import main
 from knowtuning.data import llamafactory
+from knowtuning.files import ROOT, DataError, read_json, read_jsonl, write_json, write_jsonl
 from knowtuning.knowledge.difficulty import perplexity, score_facts, select_difficult
 from knowtuning.knowledge.disturb import disturb, word_answers
 from knowtuning.knowledge.extract import extract_facts
@@ -19,6 +19,7 @@ from knowtuning.lab import annotators
 from knowtuning.lab.oracle import Oracle
 from knowtuning.lab.settings import SMOKE
 from knowtuning.lab.world import World
+from knowtuning.run import Run
 from knowtuning.shards import method as of_method
 from knowtuning.shards.gather import gather, scores, share, write_artefacts
 from knowtuning.shards.shard import STAGES, Shard, blocks, parse_shard
@@ -159,7 +160,7 @@ def test_a_shard_asked_by_batches_says_the_same(run, oracle):
 
 def test_the_command_says_what_came_out_and_takes_its_progress_away(run, oracle, tmp_path, capsys):
     progress = tmp_path / "new" / "progress.json"
-    words = ["shard", "extract", "2/3", "--profile", "smoke", "--teacher", "stub", "--progress", str(progress)]
+    words = ["shard", "extract", "2/3", "--recipe", "smoke", "--teacher", "stub", "--progress", str(progress)]
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "extract 2/3: 12 answers" in said and "shards/2-of-3/facts.jsonl" in said and not progress.exists()
@@ -172,16 +173,16 @@ def test_the_command_says_what_came_out_and_takes_its_progress_away(run, oracle,
         (["extract", "9/8"], "shard 9/8 does not exist"),
         (["extract", "0/8"], "shard 0/8 does not exist"),
         (["extrac", "1/2"], "stage 'extrac' is unknown"),
-        (["score", "1/2"], "run `knowtuning shard extract 1/2 --profile smoke --seed 0` first"),
-        (["rewrite", "1/2"], "run `knowtuning shard score 1/2 --profile smoke --seed 0` first"),
+        (["score", "1/2"], "run `knowtuning shard extract 1/2 --recipe smoke --seed 0` first"),
+        (["rewrite", "1/2"], "run `knowtuning shard score 1/2 --recipe smoke --seed 0` first"),
     ],
 )
 def test_a_shard_that_cannot_be_done_is_refused(run, words, sentence, capsys):
-    assert sentence in refused(["shard", *words, "--profile", "smoke"], capsys)
+    assert sentence in refused(["shard", *words, "--recipe", "smoke"], capsys)
 
 
 def test_a_shard_without_rows_names_the_notebook(capsys):
-    sentence = refused(["shard", "extract", "1/2", "--profile", "smoke"], capsys)
+    sentence = refused(["shard", "extract", "1/2", "--recipe", "smoke"], capsys)
     assert "run notebook 01_questions_and_answers first" in sentence
 
 
@@ -192,12 +193,12 @@ def test_ranking_over_the_dataset_is_refused(run, tmp_path, monkeypatch, capsys)
     (tmp_path / name).write_text(text.replace('scope: str = \\"answer\\"', 'scope: str = \\"dataset\\"'))
     monkeypatch.setattr(of_method, "NOTEBOOKS", tmp_path)
     write_jsonl(Shard(1, 2).output(run, "extract"), [])
-    assert "scope='dataset'" in refused(["shard", "score", "1/2", "--profile", "smoke"], capsys)
-    assert "scope='dataset'" in refused(["walk", "--profile", "smoke", "--shards", "2"], capsys)
+    assert "scope='dataset'" in refused(["shard", "score", "1/2", "--recipe", "smoke"], capsys)
+    assert "scope='dataset'" in refused(["walk", "--recipe", "smoke", "--shards", "2"], capsys)
 
 
 def test_a_gathering_of_nothing_is_refused(run, capsys):
-    assert "holds no shard of 4" in refused(["gather", "--profile", "smoke", "--shards", "4"], capsys)
+    assert "holds no shard of 4" in refused(["gather", "--recipe", "smoke", "--shards", "4"], capsys)
 
 
 def record(key, reply="yes", **more):
@@ -282,13 +283,13 @@ def test_the_scorer_is_the_sft_model_of_the_run(run, untrained_base):
     from knowtuning.training import models
 
     shutil.copytree(untrained_base, run.runs / "smoke" / "base")
-    base = models.load_base(untrained_base, run.profile.quantisation)
-    models.save_adapter(models.new_adapter(base, run.profile, seed=0), run.path("adapters/sft"), "A test.")
+    base = models.load_base(untrained_base, run.recipe.quantisation)
+    models.save_adapter(models.new_adapter(base, run.recipe, seed=0), run.path("adapters/sft"), "A test.")
     facts = [{"id": row["id"], "facts": row["answer"].split(". ")} for row in ROWS[:3]]
     questions = {row["id"]: row["question"] for row in ROWS}
     found = load_scorer(run)(facts, questions)
-    tokenizer = models.load_tokenizer(untrained_base, run.profile.prompt)
-    expected = score_facts(models.load_base(untrained_base, run.profile.quantisation), tokenizer, facts, questions)
+    tokenizer = models.load_tokenizer(untrained_base, run.recipe.prompt)
+    expected = score_facts(models.load_base(untrained_base, run.recipe.quantisation), tokenizer, facts, questions)
     assert [row["fact"] for row in found] == [fact for row in facts for fact in row["facts"]]
     for one, other in zip(found, expected, strict=True):
         assert one["perplexity"] == pytest.approx(other["perplexity"], rel=1e-4)

@@ -4,7 +4,7 @@ A lesson ends with a markdown cell in which `**Exercises** ([solutions](solution
 numbered list. Its solutions have the same file name, and in order
 
     # Solutions · NN Title          what they belong to, with a link back to the lesson
-    parameters                      `profile` first, then `seed`; no more than three
+    parameters                      `recipe` first, then `seed`; no more than three
     ## 1 · short name               the exercise in a sentence or two
     code                            which solves it on the run's artefacts, and prints or asserts the answer
     markdown                        what the answer means
@@ -12,7 +12,7 @@ numbered list. Its solutions have the same file name, and in order
 
 A solution reads through `Run.read` and `Run.need`; what it makes stays in memory or in a temporary folder (a teacher's
 cache too: `open_teacher(…, Path(folder))`). It never calls `write`, `wrote`, `figure` or `finish` of the run.
-test_walk.py executes all of them at profile smoke, and `make solutions` at profile lab.
+test_walk.py executes all of them at recipe smoke, and `make solutions` at recipe lab.
 """
 
 import ast
@@ -22,8 +22,8 @@ import re
 import pytest
 
 from knowtuning import publish
-from knowtuning.artifacts import DataError
 from knowtuning.execute import NOTEBOOKS, SOLUTIONS, code_hash, read_parameters, source
+from knowtuning.files import DataError
 
 PATHS = sorted(SOLUTIONS.glob("*.ipynb"))
 LESSONS = sorted(NOTEBOOKS.glob("[0-9A]*.ipynb"))
@@ -67,7 +67,7 @@ def test_it_opens_with_its_lesson_and_its_parameters(solution):
     assert f"](../{path.name})" in opening
     first = code(content["cells"])[0]
     assert first["metadata"]["tags"] == ["parameters"]
-    assert 1 <= len(read_parameters(path)) <= 3 and next(iter(read_parameters(path))) == "profile"
+    assert 1 <= len(read_parameters(path)) <= 3 and next(iter(read_parameters(path))) == "recipe"
     assert all(line.count("  # ") == 1 for line in source(first).splitlines())
 
 
@@ -126,7 +126,7 @@ def test_its_links_lead_somewhere(solution):
 
 @pytest.fixture
 def one_solution(tmp_path, monkeypatch):
-    """A repository with one solution and no lesson, and the place where a run of profile lab has its executed copy."""
+    """A repository with one solution and no lesson, and the place where a run of recipe lab has its executed copy."""
     path = PATHS[0]
     for name in ("NOTEBOOKS", "SOLUTIONS"):
         monkeypatch.setattr(publish, name, tmp_path / name.lower())

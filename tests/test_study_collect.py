@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_study import QUESTIONS, write_study
 
-from knowtuning.artifacts import DataError, read_json, read_jsonl, write_jsonl
+from knowtuning.files import DataError, read_json, read_jsonl, write_jsonl
 from knowtuning.study import claims, compare
 from knowtuning.study.answers import find_cells, load_domains
 from knowtuning.study.collect import collect
@@ -50,14 +50,14 @@ def test_files_are_small_and_say_the_same_twice(study, output, tmp_path):
 
 def test_means_of_a_cell_are_those_of_its_answers(study, output):
     rows = read_jsonl(study / "lab" / "seed-1" / "answers" / "knowtuning.greedy.jsonl")
-    row = one(read_rows(output / "cells.json"), profile="lab", seed=1, arm="knowtuning", decoding="greedy")
+    row = one(read_rows(output / "cells.json"), recipe="lab", seed=1, arm="knowtuning", decoding="greedy")
     correct, incorrect = sum(r["correct"] for r in rows), sum(r["incorrect"] for r in rows)
     assert row["correct facts"] == pytest.approx(correct / QUESTIONS, abs=1e-3)
     assert row["% correct"] == pytest.approx(100 * correct / (correct + incorrect), abs=1e-3)
     f1 = [2 * r["correct"] / (r["correct"] + r["incorrect"] + 8) for r in rows]
     assert row["F1"] == pytest.approx(100 * np.mean(f1), abs=1e-3)
     assert row["BERTScore"] == pytest.approx(80)
-    sampled = one(read_rows(output / "cells.json"), profile="lab", seed=1, arm="knowtuning", decoding="sampled")
+    sampled = one(read_rows(output / "cells.json"), recipe="lab", seed=1, arm="knowtuning", decoding="sampled")
     assert sampled["BERTScore"] is None
 
 
@@ -68,7 +68,7 @@ def test_a_difference_is_the_mean_over_cells_with_each_base_beside_it(output):
         domain="medical", decoding="greedy", tier="all", arm="knowtuning", against="sft", metric="correct facts",
     )  # fmt: skip
     assert row["cells"] == 3 and row["questions"] == QUESTIONS and row["low"] < row["difference"] < row["high"]
-    at = {(r["profile"], r["seed"], r["arm"]): r["correct facts"] for r in cells if r["decoding"] == "greedy"}
+    at = {(r["recipe"], r["seed"], r["arm"]): r["correct facts"] for r in cells if r["decoding"] == "greedy"}
     gains = [at[p, s, "knowtuning"] - at[p, s, "sft"] for p, s in (("lab", 0), ("lab", 1), ("lab-base-1", 0))]
     assert row["difference"] == pytest.approx(np.mean(gains), abs=2e-3)
     assert row["by_base"] == {"0": pytest.approx(np.mean(gains[:2]), abs=2e-3), "1": pytest.approx(gains[2], abs=2e-3)}
@@ -141,7 +141,7 @@ def test_a_partial_study_is_collected_and_what_is_missing_is_named(tmp_path):
         (folder / name).unlink()
     collect(folder, tmp_path / "out")
     coverage = read_rows(tmp_path / "out" / "coverage.json")
-    assert one(coverage, profile="lab", seed=1)["missing"] == ["rlaif.greedy"]
+    assert one(coverage, recipe="lab", seed=1)["missing"] == ["rlaif.greedy"]
     assert read_json(tmp_path / "out" / "coverage.json")["unfinished"] == ["lab-base-1/seed-0"]
     rows = [row for row in read_rows(tmp_path / "out" / "differences.json") if row["metric"] == "order"]
     about = {"domain": "medical", "decoding": "greedy", "tier": "all", "against": "sft"}

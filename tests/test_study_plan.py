@@ -4,7 +4,7 @@ import pytest
 
 from knowtuning.arms import ARMS
 from knowtuning.lab.settings import LAB
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.study.plan import CONTROLS, STUDIED, STUDIES, Method, at_point, get_study
 
 LAB_STUDY = STUDIES["lab"]
@@ -12,10 +12,10 @@ LAB_STUDY = STUDIES["lab"]
 
 def test_all_arms_and_controls_run_on_ten_training_seeds_and_two_bases():
     assert set(STUDIED) == {*ARMS, *CONTROLS} and LAB_STUDY.arms == STUDIED
-    medical = {name: seeds for name, seeds in LAB_STUDY.cells.items() if get_profile(name).lab.world == "medical"}
+    medical = {name: seeds for name, seeds in LAB_STUDY.cells.items() if get_recipe(name).lab.world == "medical"}
     assert len({seed for seeds in medical.values() for seed in seeds}) >= 10
-    assert len({get_profile(name).lab.base_seed for name in medical}) == 2
-    assert {get_profile(name).lab.world for name in LAB_STUDY.cells} == {"medical", "generic"}
+    assert len({get_recipe(name).lab.base_seed for name in medical}) == 2
+    assert {get_recipe(name).lab.world for name in LAB_STUDY.cells} == {"medical", "generic"}
 
 
 def test_no_seed_of_tuning_is_reported():
@@ -30,7 +30,7 @@ def test_the_default_is_the_papers_and_a_point_turns_one_knob():
         turned = [
             point.method != Method(),
             point.false_share > 0,
-            get_profile(point.profile).lab.tiers != LAB.tiers,
+            get_recipe(point.recipe).lab.tiers != LAB.tiers,
         ]
         assert sum(turned) == (point.axis != "default"), point
 
@@ -44,7 +44,7 @@ def test_the_map_has_every_axis_and_each_point_a_folder_of_its_own():
 
 def test_a_point_of_annotator_errors_has_annotators_that_err():
     [point] = [point for point in LAB_STUDY.points if point.name == "annotator-errors-0.3"]
-    assert at_point(point).lab.false_share == 0.3 and get_profile("lab").lab.false_share == 0.0
+    assert at_point(point).lab.false_share == 0.3 and get_recipe("lab").lab.false_share == 0.0
 
 
 def test_an_unknown_study_is_refused_by_name():

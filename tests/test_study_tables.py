@@ -4,8 +4,8 @@ import pytest
 from tiny_study import write_study
 
 from knowtuning import figures
-from knowtuning.artifacts import DataError
 from knowtuning.display import table
+from knowtuning.files import DataError
 from knowtuning.study import series, tables
 from knowtuning.study.collect import collect
 
@@ -41,7 +41,7 @@ def test_facts_carry_the_difference_to_sft(study):
 
 
 def test_coverage_names_what_is_missing():
-    row = {"domain": "d", "profile": "lab", "base_seed": 0, "arms": 2}
+    row = {"domain": "d", "recipe": "lab", "base_seed": 0, "arms": 2}
     cells = [
         {**row, "seed": 0, "missing": []},
         {**row, "seed": 1, "missing": ["ka.narrow", "sft.narrow"]},
@@ -49,7 +49,7 @@ def test_coverage_names_what_is_missing():
     ]
     [line, unfinished] = tables.coverage({"coverage": cells, "unfinished": ["lab/seed-3"]})
     assert line["missing"] == "seed 1: all arms (narrow); seed 2: ka (greedy, narrow)"
-    assert unfinished == {"profile": "lab/seed-3", "missing": "not finished, not used"}
+    assert unfinished == {"recipe": "lab/seed-3", "missing": "not finished, not used"}
 
 
 def test_the_default_point_stands_on_every_axis_in_order(study):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from knowtuning.artifacts import DataError
-from knowtuning.profiles import get_profile
+from knowtuning.files import DataError
+from knowtuning.recipe import get_recipe
 from knowtuning.study.cell import learning_rate, scaled
 from knowtuning.study.map import means
 from knowtuning.study.tuning import choose
@@ -33,7 +33,7 @@ def test_nothing_tried_is_nothing_chosen():
 
 
 def test_a_multiple_scales_the_rate_that_an_arm_is_trained_with():
-    lab = get_profile("lab")
+    lab = get_recipe("lab")
     assert learning_rate(lab, "sft", 2.0) == scaled(lab, 2.0).sft_learning_rate == 2 * lab.sft_learning_rate
     assert learning_rate(lab, "rlaif", 0.5) == scaled(lab, 0.5).dpo_learning_rate == lab.dpo_learning_rate / 2
     assert learning_rate(lab, "ka_preferred", 1.0) == lab.sft_learning_rate

@@ -14,7 +14,7 @@ import pytest
 from teacher_server import serving
 from test_teacher_client import extract_rows, quarantine, teacher_at
 
-from knowtuning.artifacts import read_jsonl
+from knowtuning.files import read_jsonl
 from knowtuning.teacher.cache import Cache
 from knowtuning.teacher.errors import CapReached, TeacherError
 from knowtuning.teacher.prices import Price, spent

@@ -10,7 +10,7 @@ import pytest
 from teacher_server import serving
 from test_teacher_client import completion, extract_rows, quarantine, teacher_at
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 from knowtuning.teacher.budget import Budget
 from knowtuning.teacher.cache import Cache
 from knowtuning.teacher.errors import CapReached, TeacherError

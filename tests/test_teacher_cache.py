@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 from knowtuning.teacher.cache import Cache, cache_key, stream_records
 from knowtuning.teacher.prompts import EXTRACT, REPHRASE, REVISE
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from teacher_server import serving, stub
 
-from knowtuning.artifacts import read_jsonl
+from knowtuning.files import read_jsonl
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.prompts import EXTRACT, REPHRASE, REVISE, REWRITE, messages

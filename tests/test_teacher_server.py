@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from teacher_server import get, post, request_body, sdk, serving, stub
 
-from knowtuning.artifacts import read_jsonl
+from knowtuning.files import read_jsonl
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.prompts import EXTRACT, REVISE, TASKS, messages

@@ -12,7 +12,7 @@ from openai import APIStatusError, OpenAI
 from openai.types import Batch
 from teacher_server import request_body, sdk, serving
 
-from knowtuning.artifacts import read_jsonl
+from knowtuning.files import read_jsonl
 from knowtuning.teacher.prompts import EXTRACT, messages
 from knowtuning.teacher.serving import batch_input, files
 from knowtuning.teacher.serving.options import ServerOptions

@@ -13,7 +13,7 @@ from collections import Counter
 import pytest
 from teacher_server import OPENER, post, request_body, serving
 
-from knowtuning.artifacts import read_jsonl
+from knowtuning.files import read_jsonl
 from knowtuning.teacher.prompts import EXTRACT, messages
 from knowtuning.teacher.serving.call import Call, call_key
 from knowtuning.teacher.serving.faults import FAULT_KINDS, HARMLESS, POISON, STORM, Faults, drawn

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from teacher_server import get, post, request_body
 
-from knowtuning.artifacts import ROOT, read_jsonl
+from knowtuning.files import ROOT, read_jsonl
 from knowtuning.teacher.server import local_server
 from knowtuning.teacher.serving.options import ServerOptions, add_arguments, from_arguments, to_arguments
 

@@ -14,10 +14,10 @@ from torch.nn.functional import logsigmoid
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 from knowtuning.lab.settings import SMOKE
 from knowtuning.lab.world import World
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.training.compiled import compiler
 from knowtuning.training.dpo import dpo_examples, dpo_loss, dpo_trainer, step_zero, train_dpo
 from knowtuning.training.models import load_adapter, load_base, load_tokenizer, new_adapter, save_adapter
@@ -25,8 +25,8 @@ from knowtuning.training.packed import packed
 from knowtuning.training.prompts import encode, fit
 from knowtuning.training.sft import PackedTrainer, sft_examples, train_sft
 
-PROFILE = replace(
-    get_profile("smoke"),
+RECIPE = replace(
+    get_recipe("smoke"),
     sft_epochs=3,
     sft_batch=4,
     sft_learning_rate=1e-2,
@@ -63,7 +63,7 @@ def pairs(rows):
 
 @pytest.fixture
 def model(untrained_base):
-    return new_adapter(load_base(untrained_base, "nf4"), PROFILE, seed=0)
+    return new_adapter(load_base(untrained_base, "nf4"), RECIPE, seed=0)
 
 
 def test_prompt_and_answer_encode_to_the_whole(tokenizer, rows):
@@ -115,7 +115,7 @@ def test_lora_gradients_survive_an_evaluation_under_nf4(model, tokenizer):
 
 
 def test_sft_learns_and_its_adapter_loads(untrained_base, model, tokenizer, rows, tmp_path):
-    trained, losses, numbers = train_sft(model, tokenizer, rows, PROFILE, seed=0)
+    trained, losses, numbers = train_sft(model, tokenizer, rows, RECIPE, seed=0)
     evaluated = [row["eval_loss"] for row in losses if "eval_loss" in row]
     assert evaluated[-1] < evaluated[0]
     assert numbers["best eval loss"] == pytest.approx(min(evaluated), abs=1e-4)
@@ -136,18 +136,18 @@ def test_a_loss_that_is_not_finite_stops_the_training(model, tokenizer, rows):
     with torch.no_grad():
         next(weight for name, weight in model.named_parameters() if "lora_A" in name).fill_(math.nan)
     with pytest.raises(RuntimeError, match="the loss is nan at step 1: lower the learning rate"):
-        train_sft(model, tokenizer, rows, PROFILE, seed=0)
+        train_sft(model, tokenizer, rows, RECIPE, seed=0)
 
 
 def test_the_walks_that_a_step_is_spared_change_nothing(untrained_base, tokenizer, rows, monkeypatch):
-    profile = replace(PROFILE, lora_dropout=0.3, sft_epochs=1)
+    recipe = replace(RECIPE, lora_dropout=0.3, sft_epochs=1)
     found = []
     for spared in (True, False):
         for name in () if spared else ("train", "_clip_grad_norm", "get_train_dataloader"):
             monkeypatch.setattr(PackedTrainer, name, getattr(Trainer, name))
         # the base comes in evaluation mode, in which dropout and checkpointing would sleep
         model, losses, _ = train_sft(
-            new_adapter(load_base(untrained_base, "none"), profile, 0), tokenizer, rows, profile, 0
+            new_adapter(load_base(untrained_base, "none"), recipe, 0), tokenizer, rows, recipe, 0
         )
         found.append((losses, {name: weight for name, weight in model.named_parameters() if "lora_" in name}))
     (losses, ours), (expected, theirs) = found
@@ -158,12 +158,12 @@ def test_the_walks_that_a_step_is_spared_change_nothing(untrained_base, tokenize
 
 @pytest.mark.skipif(not compiler(), reason="needs a C++ compiler")
 def test_compiled_layers_train_alike(untrained_base, tokenizer, rows):
-    profile = replace(PROFILE, sft_epochs=1, val_size=0, quantisation="none")
+    recipe = replace(RECIPE, sft_epochs=1, val_size=0, quantisation="none")
     found = []
     for compile in (False, True):
         graphs = counters["stats"]["unique_graphs"]
-        model = new_adapter(load_base(untrained_base, "none"), profile, 0)
-        _, losses, _ = train_sft(model, tokenizer, rows, replace(profile, compile=compile), seed=0)
+        model = new_adapter(load_base(untrained_base, "none"), recipe, 0)
+        _, losses, _ = train_sft(model, tokenizer, rows, replace(recipe, compile=compile), seed=0)
         assert (counters["stats"]["unique_graphs"] > graphs) == compile
         assert model.get_base_model().base_model._compiled_call_impl is None
         found.append([row["loss"] for row in losses])
@@ -173,19 +173,19 @@ def test_compiled_layers_train_alike(untrained_base, tokenizer, rows):
 def test_compiling_without_a_compiler_says_what_to_install(monkeypatch, model, tokenizer, rows):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(DataError, match="needs a C.. compiler: install g.., or name one in CXX"):
-        train_sft(model, tokenizer, rows, replace(PROFILE, compile=True), seed=0)
+        train_sft(model, tokenizer, rows, replace(RECIPE, compile=True), seed=0)
 
 
 @pytest.fixture
 def adapted(model, untrained_base, tokenizer, rows, tmp_path):
     """An adapter that differs from the base, loaded to be trained further."""
-    trained, _, _ = train_sft(model, tokenizer, rows, PROFILE, seed=0)
+    trained, _, _ = train_sft(model, tokenizer, rows, RECIPE, seed=0)
     save_adapter(trained, tmp_path / "ka", "A test.")
     return load_adapter(load_base(untrained_base, "nf4"), tmp_path / "ka", trainable=True)
 
 
 def test_dpo_starts_at_ln_2_and_learns_every_aspect(adapted, tokenizer, pairs, tmp_path):
-    trainer = dpo_trainer(adapted, tokenizer, pairs, replace(PROFILE, dpo_epochs=8), 0, tmp_path / "dpo")
+    trainer = dpo_trainer(adapted, tokenizer, pairs, replace(RECIPE, dpo_epochs=8), 0, tmp_path / "dpo")
     start = step_zero(trainer)
     assert [row["aspect"] for row in start] == ["completeness", "logicality"]
     for row in start:
@@ -203,7 +203,7 @@ def test_dpo_starts_at_ln_2_and_learns_every_aspect(adapted, tokenizer, pairs, t
 
 def test_the_base_as_reference_does_not_start_at_ln_2(adapted, untrained_base, tokenizer, pairs, tmp_path):
     trainer = dpo_trainer(
-        adapted, tokenizer, pairs, PROFILE, 0, tmp_path / "dpo", reference_model=load_base(untrained_base, "nf4")
+        adapted, tokenizer, pairs, RECIPE, 0, tmp_path / "dpo", reference_model=load_base(untrained_base, "nf4")
     )
     assert any(abs(row["margin"]) > 1e-2 for row in step_zero(trainer))
 
@@ -211,7 +211,7 @@ def test_the_base_as_reference_does_not_start_at_ln_2(adapted, untrained_base, t
 def test_trl_computes_the_loss_of_the_paper(adapted, untrained_base, tokenizer, pairs, tmp_path):
     reference = load_base(untrained_base, "nf4")
     gamma, beta = 0.2, 0.1
-    trainer = dpo_trainer(adapted, tokenizer, pairs, PROFILE, 0, tmp_path / "dpo", gamma, beta, reference)
+    trainer = dpo_trainer(adapted, tokenizer, pairs, RECIPE, 0, tmp_path / "dpo", gamma, beta, reference)
     examples = trainer.train_dataset.to_list()[:4]
     with torch.no_grad(), packed(adapted):
         theirs = trainer.compute_loss(adapted.eval(), trainer.data_collator(examples)).item()

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import AutoModelForCausalLM
 
 from knowtuning.data.records import prompt_text
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.training.dpo import dpo_trainer
 from knowtuning.training.models import load_adapter, load_base, load_tokenizer, new_adapter, save_adapter
 from knowtuning.training.packed import packed
@@ -20,8 +20,8 @@ from knowtuning.training.prompts import PROMPTS, SYSTEM, encode, encode_within, 
 from knowtuning.training.sft import sft_trainer
 
 IGNORE = -100
-PROFILE = replace(
-    get_profile("smoke"), quantisation="none", sft_batch=5, dpo_batch=5, val_size=0, lora_targets=("q_proj", "v_proj")
+RECIPE = replace(
+    get_recipe("smoke"), quantisation="none", sft_batch=5, dpo_batch=5, val_size=0, lora_targets=("q_proj", "v_proj")
 )
 ROWS = [
     {"question": f"What is the thing of number {'very ' * n}{n}?", "answer": f"It is {'a word and ' * (5 - n)}{n}."}
@@ -41,7 +41,7 @@ def tokenizer(untrained_base):
 @pytest.fixture
 def adapter(untrained_base, tmp_path):
     """A saved adapter that is not the identity."""
-    model = new_adapter(load_base(untrained_base, "none"), PROFILE, seed=0)
+    model = new_adapter(load_base(untrained_base, "none"), RECIPE, seed=0)
     chance = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -99,7 +99,7 @@ def test_sft_loss_is_the_mean_over_the_answers_tokens(untrained_base, adapter, t
     expected.backward()
 
     model = load_adapter(load_base(untrained_base, "none"), adapter, trainable=True)
-    trainer = sft_trainer(model, tokenizer, ROWS, PROFILE, 0, tmp_path / "sft")
+    trainer = sft_trainer(model, tokenizer, ROWS, RECIPE, 0, tmp_path / "sft")
     with packed(model):
         loss = trainer.compute_loss(model, next(iter(trainer.get_train_dataloader())))
     loss.backward()
@@ -128,9 +128,9 @@ def test_dpo_loss_is_that_of_the_formulas(untrained_base, adapter, tokenizer, tm
 
     model = load_adapter(load_base(untrained_base, "none"), adapter, trainable=True)
     untuned = load_base(untrained_base, "none") if reference == "base" else None
-    profile = replace(PROFILE, dpo_sft_mean=sft_mean)
+    recipe = replace(RECIPE, dpo_sft_mean=sft_mean)
     trainer = dpo_trainer(
-        model, tokenizer, PAIRS, profile, 0, tmp_path / "dpo", gamma, beta, reference_model=untuned, watched=0
+        model, tokenizer, PAIRS, recipe, 0, tmp_path / "dpo", gamma, beta, reference_model=untuned, watched=0
     )
     with packed(model):
         loss = trainer.compute_loss(model.train(), next(iter(trainer.get_train_dataloader())))
@@ -152,7 +152,7 @@ def test_reference_log_probs_are_read_again_and_only_for_the_same_model(untraine
 
     def trainer():
         model = load_adapter(load_base(untrained_base, "none"), adapter, trainable=True)
-        return dpo_trainer(model, tokenizer, PAIRS, PROFILE, 0, tmp_path / "dpo", watched=0)
+        return dpo_trainer(model, tokenizer, PAIRS, RECIPE, 0, tmp_path / "dpo", watched=0)
 
     first = trainer().train_dataset.to_list()
     [stored] = (tmp_path / "dpo" / "reference").iterdir()
@@ -203,17 +203,17 @@ def test_the_chat_form_is_the_tokenizers_own(tokenizer, untrained_base):
     assert prompt == tokenizer("Q: Why?\nA: ", add_special_tokens=False)["input_ids"]
 
 
-def test_the_papers_profiles_hold_what_the_scripts_say():
+def test_the_papers_recipes_hold_what_the_scripts_say():
     for name in ("paper-7b", "paper-13b"):
-        profile = get_profile(name)
-        assert (profile.lora_rank, profile.lora_alpha, profile.lora_dropout) == (8, 16, 0.0)
-        assert profile.lora_targets == ("q_proj", "v_proj") and profile.quantisation == "none"
-        assert (profile.sft_learning_rate, profile.sft_batch, profile.sft_epochs) == (1e-4, 32, 3)
-        assert (profile.dpo_learning_rate, profile.dpo_batch, profile.dpo_epochs) == (1e-5, 16, 1)
-        assert (profile.max_length, profile.max_new_tokens, profile.val_size, profile.test_rows) == (
+        recipe = get_recipe(name)
+        assert (recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout) == (8, 16, 0.0)
+        assert recipe.lora_targets == ("q_proj", "v_proj") and recipe.quantisation == "none"
+        assert (recipe.sft_learning_rate, recipe.sft_batch, recipe.sft_epochs) == (1e-4, 32, 3)
+        assert (recipe.dpo_learning_rate, recipe.dpo_batch, recipe.dpo_epochs) == (1e-5, 16, 1)
+        assert (recipe.max_length, recipe.max_new_tokens, recipe.val_size, recipe.test_rows) == (
             1024,
             512,
             100,
             200,
         )
-        assert (profile.prompt, profile.dpo_sft_mean) == ("llmtuner-0.5.3", "answers")
+        assert (recipe.prompt, recipe.dpo_sft_mean) == ("llmtuner-0.5.3", "answers")

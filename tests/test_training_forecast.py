@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache, LlamaConfig
 
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.training.forecast import FORWARD, KEPT, WORKING, cache_bytes, largest_need, needs, plan
 from knowtuning.training.gauge import LiveTensors
 from knowtuning.training.hollow import random_base
@@ -17,7 +17,7 @@ from knowtuning.training.trial import Stage
 
 HIDDEN, INTERMEDIATE = 256, 704
 HEADS = ("labels", "before", "scored", "label_at", "sequence_of")  # what of a batch the layers are not given
-PROFILE = get_profile("paper-7b-qlora")
+RECIPE = get_recipe("paper-7b-qlora")
 
 
 def shape(layers):
@@ -33,7 +33,7 @@ def shape(layers):
 
 def bytes_per_token(folder, layers, gradients, saving=False):
     """What the layers of a small Llama take of every token, by the difference of two lengths."""
-    model = new_adapter(random_base(shape(layers), "nf4", "bfloat16", folder), get_profile("gpu"), seed=0).train()
+    model = new_adapter(random_base(shape(layers), "nf4", "bfloat16", folder), get_recipe("gpu"), seed=0).train()
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.bfloat16)  # as TRL does over NF4
@@ -90,23 +90,23 @@ def test_the_cache_of_generation_is_counted_exactly():
 
 
 def test_needs_grow_with_what_they_depend_on():
-    config = config_of(PROFILE.base)
-    usual = needs(PROFILE, config)
-    assert needs(replace(PROFILE, checkpointing=False), config)["SFT"].total > usual["SFT"].total
-    assert needs(replace(PROFILE, quantisation="none"), config)["DPO"].weights > 3 * usual["DPO"].weights
-    assert needs(replace(PROFILE, eval_batch=8), config)["generation"].total < usual["generation"].total
-    assert needs(replace(PROFILE, num_processes=2, parallel="fsdp"), config)["SFT"].weights == usual["SFT"].weights // 2
-    assert largest_need(PROFILE, config) == ("generation", usual["generation"].total)
-    more = needs(PROFILE, config, {"SFT": 100_000.0})["SFT"].activations
-    assert more > 100_000 * 32 * PROFILE.sft_micro_batch * PROFILE.max_length
+    config = config_of(RECIPE.base)
+    usual = needs(RECIPE, config)
+    assert needs(replace(RECIPE, checkpointing=False), config)["SFT"].total > usual["SFT"].total
+    assert needs(replace(RECIPE, quantisation="none"), config)["DPO"].weights > 3 * usual["DPO"].weights
+    assert needs(replace(RECIPE, eval_batch=8), config)["generation"].total < usual["generation"].total
+    assert needs(replace(RECIPE, num_processes=2, parallel="fsdp"), config)["SFT"].weights == usual["SFT"].weights // 2
+    assert largest_need(RECIPE, config) == ("generation", usual["generation"].total)
+    more = needs(RECIPE, config, {"SFT": 100_000.0})["SFT"].activations
+    assert more > 100_000 * 32 * RECIPE.sft_micro_batch * RECIPE.max_length
 
 
 def test_a_plan_follows_the_rows_and_the_layers():
-    config = config_of(PROFILE.base)
+    config = config_of(RECIPE.base)
     stages = [Stage("SFT", 1000, 2.0, 0, 0, 0), Stage("generation", 10, 1.0, 0, 0, 0)]
-    small, large = (plan(PROFILE, config, stages, 32, rows) for rows in (1000, 2000))
+    small, large = (plan(RECIPE, config, stages, 32, rows) for rows in (1000, 2000))
     assert [part.stage for part in small] == ["SFT", "KA", "answers"], "what was not timed is left out"
     assert large[0].seconds == pytest.approx(2 * small[0].seconds) and small[1].seconds == 2 * small[0].seconds
     assert small[0].seconds == pytest.approx(small[0].tokens / 500)
-    assert plan(PROFILE, config, stages, 1, 1000)[0].seconds > 15 * small[0].seconds
-    assert small[2].tokens == 2 * PROFILE.test_rows * PROFILE.max_new_tokens
+    assert plan(RECIPE, config, stages, 1, 1000)[0].seconds > 15 * small[0].seconds
+    assert small[2].tokens == 2 * RECIPE.test_rows * RECIPE.max_new_tokens

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.training.gauge import LiveTensors, Memory, peak_flops, stage_flops, tensor_bytes
 from knowtuning.training.hollow import random_base
 from knowtuning.training.models import load_base, new_adapter
@@ -64,7 +64,7 @@ def test_memory_adds_the_model_to_what_is_made(untrained_base):
 
 @pytest.mark.parametrize("saving", [True, False])
 def test_what_a_layer_keeps_for_the_way_back_is_told_by_the_layer(tmp_path, saving):
-    model = new_adapter(random_base(config_of("smoke"), "none", "float32", tmp_path), get_profile("smoke"), seed=0)
+    model = new_adapter(random_base(config_of("smoke"), "none", "float32", tmp_path), get_recipe("smoke"), seed=0)
     if saving:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()

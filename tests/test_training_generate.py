@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.training.generate import DECODINGS, generate, load_policy
 from knowtuning.training.models import load_base, load_tokenizer, new_adapter, save_adapter
 from knowtuning.training.prompts import encode
@@ -23,7 +23,7 @@ def tokenizer(untrained_base):
 @pytest.fixture(scope="module")
 def model(untrained_base):
     """The base under an adapter that moves it so far that it does not say its last token again and again."""
-    adapted = new_adapter(load_base(untrained_base, "nf4"), get_profile("smoke"), seed=0)
+    adapted = new_adapter(load_base(untrained_base, "nf4"), get_recipe("smoke"), seed=0)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.5)
@@ -87,9 +87,9 @@ def test_an_unknown_decoding_is_refused(model, tokenizer):
 
 def test_a_policy_is_the_base_with_or_without_an_adapter(untrained_base, model, tokenizer, tmp_path):
     save_adapter(model, tmp_path / "sft", "A test.")
-    profile = get_profile("smoke")
+    recipe = get_recipe("smoke")
     for adapter, expected in ((tmp_path / "sft", model), (None, load_base(untrained_base, "nf4"))):
-        policy = load_policy(profile, untrained_base, adapter)
+        policy = load_policy(recipe, untrained_base, adapter)
         asked = (tokenizer, QUESTIONS[:2], "greedy", 8)
         assert generate(policy, *asked) == generate(expected, *asked)
 
@@ -135,7 +135,7 @@ def adapter(tmp_path):
     return tmp_path / "sft"
 
 
-PAPER = replace(get_profile("smoke"), engine="vllm", dtype="bfloat16")
+PAPER = replace(get_recipe("smoke"), engine="vllm", dtype="bfloat16")
 
 
 def test_vllm_loads_the_base_and_the_adapter(vllm, adapter):

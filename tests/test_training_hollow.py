@@ -4,7 +4,7 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.training.gauge import tensor_bytes
 from knowtuning.training.hollow import DEVIATION, random_base, write_hollow
 from knowtuning.training.models import load_base, new_adapter
@@ -47,7 +47,7 @@ def test_its_weights_are_random_and_normal(tmp_path, quantisation, dtype):
 
 
 def test_an_adapter_on_it_gets_gradients(tmp_path):
-    adapted = new_adapter(random_base(config_of("smoke"), "nf4", "float32", tmp_path), get_profile("smoke"), seed=0)
+    adapted = new_adapter(random_base(config_of("smoke"), "nf4", "float32", tmp_path), get_recipe("smoke"), seed=0)
     ids = torch.arange(20)[None]
     adapted.train()(ids, labels=ids).loss.backward()
     gradients = [p.grad for name, p in adapted.named_parameters() if "lora_B" in name]

@@ -151,10 +151,10 @@ def test_a_model_that_caps_its_logits_is_scored_by_its_own(monkeypatch):
 
 
 def test_lora_in_one_product_is_left_alone_where_it_would_not_be_exact(untrained_base):
-    from knowtuning.profiles import get_profile
+    from knowtuning.recipe import get_recipe
 
     for quantisation, dtype, changed in (("none", "float32", 14), ("none", "bfloat16", 0), ("nf4", "float32", 0)):
-        model = new_adapter(load_base(untrained_base, quantisation, dtype), get_profile("smoke"), 0)
+        model = new_adapter(load_base(untrained_base, quantisation, dtype), get_recipe("smoke"), 0)
         with one_product(model):
             assert sum("forward" in module.__dict__ for module in model.modules()) == changed
         assert not any("forward" in module.__dict__ for module in model.modules())

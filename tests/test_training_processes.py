@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.training import launch
 from knowtuning.training.dpo import dpo_trainer, train_dpo
 from knowtuning.training.models import load_base, load_tokenizer, new_adapter
 from knowtuning.training.sft import train_sft
 
-PROFILE = replace(
-    get_profile("smoke"), quantisation="none", sft_batch=4, sft_epochs=2, dpo_batch=4, val_size=4, dpo_epochs=2
+RECIPE = replace(
+    get_recipe("smoke"), quantisation="none", sft_batch=4, sft_epochs=2, dpo_batch=4, val_size=4, dpo_epochs=2
 )
 ROWS = [
     {"question": f"What is the thing {'very ' * (n % 5)}{n}?", "answer": f"It is {'a word and ' * (n % 7)}{n}."}
@@ -30,7 +30,7 @@ def tokenizer(untrained_base):
 
 
 def fresh(base):
-    return new_adapter(load_base(base, "none"), PROFILE, seed=0)
+    return new_adapter(load_base(base, "none"), RECIPE, seed=0)
 
 
 def adapter_of(model):
@@ -46,8 +46,8 @@ def same_adapters(one, other):
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_sft_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokenizer, parallel):
-    alone, losses, numbers = train_sft(fresh(untrained_base), tokenizer, ROWS, PROFILE, seed=0)
-    two = replace(PROFILE, num_processes=2, parallel=parallel)
+    alone, losses, numbers = train_sft(fresh(untrained_base), tokenizer, ROWS, RECIPE, seed=0)
+    two = replace(RECIPE, num_processes=2, parallel=parallel)
     together, theirs, their_numbers = train_sft(fresh(untrained_base), tokenizer, ROWS, two, seed=0)
     assert [row["step"] for row in theirs] == [row["step"] for row in losses]
     for one, other in zip(losses, theirs, strict=True):
@@ -59,8 +59,8 @@ def test_sft_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokeni
 def test_dpo_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokenizer, tmp_path):
     found = []
     for processes in (1, 2):
-        profile = replace(PROFILE, num_processes=processes, dpo_micro_batch=2)
-        trainer = dpo_trainer(fresh(untrained_base), tokenizer, PAIRS, profile, 0, tmp_path / str(processes))
+        recipe = replace(RECIPE, num_processes=processes, dpo_micro_batch=2)
+        trainer = dpo_trainer(fresh(untrained_base), tokenizer, PAIRS, recipe, 0, tmp_path / str(processes))
         found.append(train_dpo(trainer))
     for ours, theirs in zip(found[0][1] + found[0][2], found[1][1] + found[1][2], strict=True):
         assert ours == pytest.approx(theirs, abs=1e-3)
@@ -68,17 +68,17 @@ def test_dpo_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokeni
 
 
 def test_a_process_that_fails_is_told_in_one_sentence(untrained_base, tokenizer):
-    two = replace(PROFILE, num_processes=2, max_length=1)
+    two = replace(RECIPE, num_processes=2, max_length=1)
     with pytest.raises(RuntimeError, match=r"^training in 2 processes failed: \w+Error: \S"):
         launch.train_elsewhere(fresh(untrained_base), two, {"stage": "sft", "rows": "none", "seed": 0})
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(ValueError, match="sft_batch is 4, which 3 processes"):
-        replace(PROFILE, num_processes=3)
+        replace(RECIPE, num_processes=3)
 
 
 def test_compiled_layers_are_refused_where_the_model_is_shared():
     with pytest.raises(ValueError, match="compile is not made for fsdp"):
-        replace(PROFILE, num_processes=2, parallel="fsdp", compile=True)
-    replace(PROFILE, num_processes=2, compile=True)
+        replace(RECIPE, num_processes=2, parallel="fsdp", compile=True)
+    replace(RECIPE, num_processes=2, compile=True)

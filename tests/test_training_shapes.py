@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 from knowtuning.lab.base import build_model
 from knowtuning.lab.settings import SMOKE
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.training.gauge import tensor_bytes
 from knowtuning.training.models import load_base, new_adapter, trainable_parameters
 from knowtuning.training.shapes import adapter_parameters, config_of, parameters, weight_bytes, with_layers
@@ -26,9 +26,9 @@ def test_a_known_base_has_as_many_weights_as_its_authors_say(base, weights):
     assert parameters(config_of(base)) == weights
 
 
-def test_every_base_of_a_profile_that_wants_a_gpu_is_known():
+def test_every_base_of_a_recipe_that_wants_a_gpu_is_known():
     for name in ("gpu", "paper-7b", "paper-7b-qlora", "paper-7b-first", "paper-13b", "paper-13b-qlora"):
-        assert parameters(config_of(get_profile(name).base)) > 1e9
+        assert parameters(config_of(get_recipe(name).base)) > 1e9
 
 
 def test_the_labs_shape_is_that_of_the_base_which_notebook_00_trains():
@@ -55,9 +55,9 @@ def test_the_bytes_of_a_base_are_those_of_the_loaded_one(untrained_base, quantis
 
 
 def test_the_adapters_weights_are_those_that_training_moves(untrained_base):
-    profile = replace(get_profile("smoke"), lora_rank=4, lora_targets=("q_proj", "down_proj"))
-    adapted = new_adapter(load_base(untrained_base), profile, seed=0)
-    assert adapter_parameters(config_of(str(untrained_base)), profile) == trainable_parameters(adapted)
+    recipe = replace(get_recipe("smoke"), lora_rank=4, lora_targets=("q_proj", "down_proj"))
+    adapted = new_adapter(load_base(untrained_base), recipe, seed=0)
+    assert adapter_parameters(config_of(str(untrained_base)), recipe) == trainable_parameters(adapted)
 
 
 def test_more_layers_than_there_are_are_refused():

@@ -1,4 +1,4 @@
-"""The walk at profile smoke: all notebooks in order, nothing twice, and only what is missing is made again."""
+"""The walk at recipe smoke: all notebooks in order, nothing twice, and only what is missing is made again."""
 
 import fcntl
 import json
@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from knowtuning.artifacts import ROOT, read_jsonl
 from knowtuning.execute import SOLUTIONS
+from knowtuning.files import ROOT, read_jsonl
 from knowtuning.study.plan import STUDIED
 from knowtuning.walk import Plan, _as_options, _stages, _states, _stop, _told_to_stop
 
@@ -32,7 +32,7 @@ total                4
 rule base_model:
     output: runs/x
     jobid: 3
-    wildcards: profile=smoke
+    wildcards: recipe=smoke
 [Fri Nov 20 14:01:00 2026]
 Finished jobid: 3 (Rule: base_model)
 1 of 4 steps (25%) done
@@ -80,7 +80,7 @@ SECRET = "sk-planted-" + "0123456789abcdef" * 2
 
 def walk(runs, *options):
     environment = {**os.environ, "KNOWTUNING_RUNS": str(runs), "OPENAI_API_KEY": SECRET, "HF_TOKEN": SECRET}
-    command = [sys.executable, "-m", "knowtuning", "walk", "--profile", "smoke", "--cores", "2", *options]
+    command = [sys.executable, "-m", "knowtuning", "walk", "--recipe", "smoke", "--cores", "2", *options]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 
@@ -135,7 +135,7 @@ class TestSmoke:
 
         def solve(name):
             one_thread = {"KNOWTUNING_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
-            return execute(tmp_path / name, f"solutions/{name}", "profile=smoke", **one_thread)
+            return execute(tmp_path / name, f"solutions/{name}", "recipe=smoke", **one_thread)
 
         names = [path.stem for path in sorted(SOLUTIONS.glob("*.ipynb"))]
         with ThreadPoolExecutor(2) as two_at_a_time:
@@ -146,23 +146,23 @@ class TestSmoke:
 
     def test_the_appendix_on_teacher_errors_runs_on_the_walk(self, runs, tmp_path):
         shutil.copytree(runs / "smoke", tmp_path / "smoke")
-        done = execute(tmp_path, "A1_teacher_errors", "profile=smoke", "profiles=smoke")
+        done = execute(tmp_path, "A1_teacher_errors", "recipe=smoke", "recipes=smoke")
         assert done.returncode == 0, done.stderr
         quality = json.loads((tmp_path / "smoke" / "seed-0" / "teacher_quality.json").read_text())
         assert quality["quality"]["answers"] == 60 and len(quality["measured"]) == 12
 
     def test_the_notebooks_on_baselines_and_on_people_run_on_the_walk(self, runs, tmp_path):
         shutil.copytree(runs / "smoke", tmp_path / "smoke")
-        given = ("profile=smoke", "responses=3", "confidence_samples=3")
+        given = ("recipe=smoke", "responses=3", "confidence_samples=3")
         done = execute(tmp_path, "10_baselines", *given)
         assert done.returncode == 0, done.stderr
         made = tmp_path / "smoke" / "seed-0"
         for arm in ("rlaif", "facttune", "facttune_mc"):
             pairs = json.loads((made / "pairs" / f"{arm}.json").read_text())
             assert len(pairs) == len(read_jsonl(made / "pairs" / f"{arm}.provenance.jsonl")) > 0
-        done = execute(tmp_path, "08_knowledge_comparison", "profile=smoke", "arm=rlaif", "start=sft", "aspects=")
+        done = execute(tmp_path, "08_knowledge_comparison", "recipe=smoke", "arm=rlaif", "start=sft", "aspects=")
         assert done.returncode == 0, done.stderr
-        done = execute(tmp_path, "12_human_evaluation", "profile=smoke", "count=5")
+        done = execute(tmp_path, "12_human_evaluation", "recipe=smoke", "count=5")
         assert done.returncode == 0, done.stderr
         verdicts = read_jsonl(made / "judge" / "knowtuning.sft.jsonl")
         assert {row["aspect"] for row in verdicts} == {"completeness", "factuality", "logicality"}
@@ -189,7 +189,7 @@ class TestSmoke:
         (tmp_path / "dolly_KC.json").write_text(json.dumps(older))
         shutil.copyfile(run / "ka.json", tmp_path / "dolly_KA.json")
         for notebook, given in (("05_rewriting", "dolly_KA.json"), ("06_disturbance", "dolly_KC.json")):
-            done = execute(tmp_path, notebook, "profile=smoke", f"given={tmp_path / given}")
+            done = execute(tmp_path, notebook, "recipe=smoke", f"given={tmp_path / given}")
             assert done.returncode == 0, done.stderr
         made = tmp_path / "smoke" / "seed-0"
         assert json.loads((made / "ka.json").read_text()) == json.loads((run / "ka.json").read_text())
@@ -214,7 +214,7 @@ class TestSmoke:
             str(made / "ka.json"),
             str(made / "kc.json"),
         ]
-        command += ["--config", "profile=smoke", "shards=2"]
+        command += ["--config", "recipe=smoke", "shards=2"]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         for name in ("facts.jsonl", "ka.json", "kc.json"):
@@ -249,14 +249,14 @@ class TestSmoke:
     def test_a_cell_of_the_study_does_what_the_notebooks_do(self, runs, tmp_path, monkeypatch):
         import torch
 
-        from knowtuning.profiles import get_profile
+        from knowtuning.recipe import get_recipe
         from knowtuning.study.cell import Cell
 
         monkeypatch.setenv("KNOWTUNING_RUNS", str(runs))
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as the notebooks of the walk had
         try:
-            cell = Cell(get_profile("smoke"), 0, tmp_path)
+            cell = Cell(get_recipe("smoke"), 0, tmp_path)
             for arm in ("sft", "knowtuning"):
                 ours = cell.answers(arm, ("greedy",))["greedy"]
                 theirs = read_jsonl(runs / "smoke" / "seed-0" / "answers" / f"{arm}.greedy.jsonl")
@@ -278,7 +278,7 @@ class TestSmoke:
         for arm in STUDIED:
             rows = read_jsonl(study / "smoke" / "seed-0" / "answers" / f"{arm}.greedy.jsonl")
             assert len(rows) == 18 and all("bertscore" in row for row in rows)
-        done = execute(runs, "11_results", "profile=smoke", f"study={study / 'results'}")
+        done = execute(runs, "11_results", "recipe=smoke", f"study={study / 'results'}")
         assert done.returncode == 0, done.stderr
         kept = {path: path.stat().st_mtime_ns for path in study.rglob("*.safetensors")}
         (study / "smoke" / "seed-0" / "cell.json").unlink()
@@ -287,15 +287,15 @@ class TestSmoke:
         assert kept == {path: path.stat().st_mtime_ns for path in study.rglob("*.safetensors")}, "trained twice"
 
     def test_a_missing_input_names_the_notebook_to_run_first(self, tmp_path):
-        done = execute(tmp_path, "03_extraction", "profile=smoke")
+        done = execute(tmp_path, "03_extraction", "recipe=smoke")
         assert done.returncode == 1
-        assert "run notebook 01_questions_and_answers first (profile smoke, seed 0)" in done.stderr
+        assert "run notebook 01_questions_and_answers first (recipe smoke, seed 0)" in done.stderr
         assert said(done).startswith("knowtuning: 03_extraction stopped in cell [3]: DataError")
 
     def test_bad_data_stops_the_first_notebook_with_file_row_and_cure(self, tmp_path):
         data = tmp_path / "mine.json"
         data.write_text(json.dumps([{"instruction": "Why?", "input": "", "output": ""}]), encoding="utf-8")
-        done = execute(tmp_path, "01_questions_and_answers", "profile=dolly-offline", f"data={data}")
+        done = execute(tmp_path, "01_questions_and_answers", "recipe=dolly-offline", f"data={data}")
         assert done.returncode == 1
         assert "mine.json, row 1" in said(done) and "output" in said(done)
 
@@ -346,7 +346,7 @@ def test_only_the_first_signal_leaves_what_is_done(signals_as_before):
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
 def test_a_walk_that_is_told_to_stop_takes_its_children_with_it_and_leaves_no_lock(tmp_path, signals):
     environment = {**os.environ, "KNOWTUNING_RUNS": str(tmp_path)}
-    command = [sys.executable, "-m", "knowtuning", "walk", "--profile", "smoke", "--cores", "2"]
+    command = [sys.executable, "-m", "knowtuning", "walk", "--recipe", "smoke", "--cores", "2"]
     terminal = tmp_path / "terminal"
     with open(terminal, "w") as out:
         child = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=out)

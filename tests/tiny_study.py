@@ -2,7 +2,7 @@
 
 import random
 
-from knowtuning.artifacts import write_json, write_jsonl
+from knowtuning.files import write_json, write_jsonl
 
 QUESTIONS = 12
 CELLS = (("lab", 0, "medical", 0), ("lab", 1, "medical", 0), ("lab-base-1", 0, "medical", 1), ("g", 0, "generic", 0))
@@ -30,10 +30,10 @@ def answer(number, correct, incorrect, order=1.0, greedy=True):
 
 def write_study(folder):
     """Write four cells, a grid of learning rates, two points of a map, and a judge; return the folder."""
-    for profile, seed, world, base in CELLS:
-        cell = folder / profile / f"seed-{seed}"
+    for recipe, seed, world, base in CELLS:
+        cell = folder / recipe / f"seed-{seed}"
         for arm, more in MORE.items():
-            rng = random.Random(f"{arm} {profile} {seed}")
+            rng = random.Random(f"{arm} {recipe} {seed}")
             for decoding in ("greedy", "sampled"):
                 rows = [
                     answer(n, 3 + more + n % 2 + (rng.random() < 0.1), n % 3, greedy=decoding == "greedy")
@@ -43,7 +43,7 @@ def write_study(folder):
         write_json(
             cell / "cell.json",
             {
-                "profile": profile,
+                "recipe": recipe,
                 "seed": seed,
                 "world": world,
                 "base_seed": base,
@@ -82,7 +82,7 @@ def write_study(folder):
     share = {"value": 0.5, "low": 0.4, "high": 0.6}
     judged = {"judge": "j", "arm": "knowtuning", "against": "sft", "aspect": "completeness", "questions": 12}
     judged |= {"unreadable": 1, "true": {"win_rate": 0.75}, "measured": {"pairs": 12, "sensitivity": share}}
-    write_json(folder / "judge.json", {"profile": "lab", "rows": [{**judged, "raw": {"win_rate": share}}]})
+    write_json(folder / "judge.json", {"recipe": "lab", "rows": [{**judged, "raw": {"win_rate": share}}]})
     return folder
 
 

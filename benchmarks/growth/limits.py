@@ -28,9 +28,10 @@ import psutil
 from run import invented
 from worker import stub_scores
 
-from knowtuning.artifacts import ROOT, Run, count_lines, read_jsonl, stream_jsonl, write_jsonl
 from knowtuning.data.duplicates import near_duplicates
 from knowtuning.data.sources import load
+from knowtuning.files import ROOT, count_lines, read_jsonl, stream_jsonl, write_jsonl
+from knowtuning.run import Run
 from knowtuning.shards.gather import gather, write_artefacts
 from knowtuning.shards.shard import STAGES, Shard
 from knowtuning.shards.stages import run_stage
@@ -117,7 +118,7 @@ def request_bytes(task: Task, rows: list[dict]) -> float:
 def planning(shards: int) -> dict[str, float]:
     """Seconds of CPU and memory that Snakemake needs to plan a walk in so many shards."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "-n", "--quiet", "all"]
-    config = ["--nolock", "--config", "profile=smoke", f"shards={shards}"]
+    config = ["--nolock", "--config", "recipe=smoke", f"shards={shards}"]
     with psutil.Popen([*command, *config], cwd=ROOT, stdout=subprocess.DEVNULL) as child:
         found = {"cpu_seconds": 0.0, "mb": 0.0}
         while child.poll() is None:

@@ -27,7 +27,8 @@ from pathlib import Path
 import psutil
 
 from knowtuning import figures
-from knowtuning.artifacts import ROOT, peak_memory_mb, read_json, write_jsonl
+from knowtuning.files import ROOT, read_json, write_jsonl
+from knowtuning.run import peak_memory_mb
 from knowtuning.shards.shard import STAGES
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "teacher"))
@@ -82,7 +83,7 @@ class Bench:
 
     def gather(self) -> dict:
         """Merge the caches and write the artefacts, in a process of its own."""
-        command = [sys.executable, "-m", "knowtuning", "gather", "--profile", "smoke", "--shards", str(SHARDS)]
+        command = [sys.executable, "-m", "knowtuning", "gather", "--recipe", "smoke", "--shards", str(SHARDS)]
         subprocess.run([*command, "--artefacts"], env=self._environment(), check=True)
         manifest = read_json(self.run / "manifests" / "gather.json")
         return {name: manifest[name] for name in ("seconds", "peak_memory_mb")}

@@ -14,7 +14,7 @@ import math
 import resource
 import time
 
-from knowtuning.artifacts import Run, peak_memory_mb
+from knowtuning.run import Run, peak_memory_mb
 from knowtuning.shards.shard import STAGES, parse_shard
 from knowtuning.shards.stages import run_stage
 

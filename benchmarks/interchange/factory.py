@@ -1,4 +1,4 @@
-"""LLaMA-Factory as a child process: it is given a recipe, and its own records are read back."""
+"""LLaMA-Factory as a child process: it is given a config, and its own records are read back."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recipes import write_recipe
+from configs import write_config
 
-from knowtuning.artifacts import DataError, read_json, shown
+from knowtuning.files import DataError, read_json, shown
 
 PACKAGES = ("llamafactory", "torch", "transformers", "peft", "trl", "datasets")
 
 
-def train(venv: Path, folder: Path, recipe: dict[str, Any], evaluated: bool = True) -> dict[str, Any]:
-    """Run `llamafactory-cli train` in `folder`, which keeps recipe and log; its numbers and the seconds of it all.
+def train(venv: Path, folder: Path, config: dict[str, Any], evaluated: bool = True) -> dict[str, Any]:
+    """Run `llamafactory-cli train` in `folder`, which keeps config and log; its numbers and the seconds of it all.
 
-    `evaluated`: the recipe asks for the loss of the whole file before and after.
+    `evaluated`: the config asks for the loss of the whole file before and after.
 
     Raises:
         DataError: it is not installed, or ended with an error; the message has its last line and names its log.
     """
     if not (venv / "installed").exists():
         raise DataError(f"{shown(venv)} is missing or not finished: run make interchange, which installs it.")
-    path, log = write_recipe(folder / "recipe.yaml", recipe), folder / "log.txt"
+    path, log = write_config(folder / "config.yaml", config), folder / "log.txt"
     environment = os.environ | {
         "DISABLE_VERSION_CHECK": "1",  # torch is newer than what it was released with
         "CUDA_VISIBLE_DEVICES": "",

@@ -16,13 +16,14 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+from configs import PREF_BETA, PREF_FTX, dpo_config, sft_config
 from factory import tokenised, train, versions_in
 from losses import TAIL, different_rows, our_examples, preference_loss, sft_loss
-from recipes import PREF_BETA, PREF_FTX, dpo_recipe, sft_recipe
 
-from knowtuning.artifacts import ROOT, DataError, Run, read_json, versions, write_json
 from knowtuning.data.llamafactory import read_alpaca, read_ranking
 from knowtuning.display import table
+from knowtuning.files import ROOT, DataError, read_json, write_json
+from knowtuning.run import Run, versions
 
 COLUMNS = {"ka.json": ["instruction", "input", "output"], "kc.json": ["instruction", "input", "chosen", "rejected"]}
 TOLERANCE = 1e-4  # nats; float32 in two versions of torch differs by about 1e-7
@@ -31,13 +32,13 @@ TOLERANCE = 1e-4  # nats; float32 in two versions of torch differs by about 1e-7
 def main() -> int:
     """Train, check, print, and write `benchmarks/results/interchange.json`; 1 when a check fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="lab")
+    parser.add_argument("--recipe", default="lab")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv-llamafactory", help="where LLaMA-Factory is")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "interchange.json")
     chosen = parser.parse_args()
     try:
-        result = exchange(Run("interchange", profile=chosen.profile, seed=chosen.seed), chosen.venv)
+        result = exchange(Run("interchange", recipe=chosen.recipe, seed=chosen.seed), chosen.venv)
     except (DataError, ValueError) as error:
         print(f"interchange: {error}", file=sys.stderr)
         return 1
@@ -53,15 +54,15 @@ def exchange(run: Run, venv: Path) -> dict[str, Any]:
     files = {name: Path(run.need(name)) for name in COLUMNS}
     base, folder = run.need("base"), run.root / "interchange"
     tokenizer = load_tokenizer(base)
-    told = (run.profile, base, run.root, tokenizer.bos_token or "", run.seed)
-    sft = sft_recipe(*told, folder / "sft")
-    dpo = dpo_recipe(*told, folder / "dpo", start=folder / "sft" / "adapter")
+    told = (run.recipe, base, run.root, tokenizer.bos_token or "", run.seed)
+    sft = sft_config(*told, folder / "sft")
+    dpo = dpo_config(*told, folder / "dpo", start=folder / "sft" / "adapter")
 
     rmtree(folder, ignore_errors=True)
     stages = {}
-    for stage, recipe in {"sft": sft, "dpo": dpo}.items():
-        print(f"LLaMA-Factory trains: {stage} on {recipe['dataset']}.json", flush=True)
-        stages[stage] = train(venv, folder / stage, recipe)
+    for stage, config in {"sft": sft, "dpo": dpo}.items():
+        print(f"LLaMA-Factory trains: {stage} on {config['dataset']}.json", flush=True)
+        stages[stage] = train(venv, folder / stage, config)
     examples = {stage: tokenised(folder / stage) for stage in stages}
     policy = compare_losses(base, folder, examples, stages)
 
@@ -69,13 +70,13 @@ def exchange(run: Run, venv: Path) -> dict[str, Any]:
     rows = {"sft": read_alpaca(files["ka.json"]), "dpo": read_ranking(files["kc.json"])}
     tail = tokenizer(TAIL, add_special_tokens=False)["input_ids"]
     for stage, numbers in stages.items():
-        ours = our_examples(rows[stage], tokenizer, run.profile.max_length)
+        ours = our_examples(rows[stage], tokenizer, run.recipe.max_length)
         numbers["rows"] = len(rows[stage])
-        numbers["different rows"] = different_rows(examples[stage], ours, tail, run.profile.max_length)
+        numbers["different rows"] = different_rows(examples[stage], ours, tail, run.recipe.max_length)
         checks |= stage_checks(stage.upper(), numbers)
     answered = answer(policy, tokenizer, run)
     return {
-        "profile": run.profile.name,
+        "recipe": run.recipe.name,
         "seed": run.seed,
         "cores": os.cpu_count(),
         "versions": {"here": versions(), "LLaMA-Factory's venv": versions_in(venv)},
@@ -125,7 +126,7 @@ def answer(policy: Any, tokenizer: Any, run: Run) -> dict[str, Any]:
     from knowtuning.training.generate import generate
 
     question = run.read("data/valid.jsonl")[0]["question"]
-    [answered] = generate(policy, tokenizer, [question], max_new_tokens=run.profile.max_new_tokens)
+    [answered] = generate(policy, tokenizer, [question], max_new_tokens=run.recipe.max_new_tokens)
     return {"question": question, **answered}
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from ours import read_rows
 from running import client, publish, serving, write_rows
 
-from knowtuning.artifacts import read_jsonl
+from knowtuning.files import read_jsonl
 from knowtuning.teacher.cache import cache_key
 from knowtuning.teacher.prompts import EXTRACT
 from knowtuning.teacher.serving.call import call_key

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from knowtuning.artifacts import ROOT, versions, write_json
+from knowtuning.files import ROOT, write_json
+from knowtuning.run import versions
 
 HERE = ROOT / "benchmarks" / "teacher"
 RESULTS = ROOT / "benchmarks" / "results"

@@ -16,7 +16,7 @@ from pathlib import Path
 from ours import read_rows
 from running import HERE, client, publish, serving, write_rows
 
-from knowtuning.artifacts import ROOT, DataError
+from knowtuning.files import ROOT, DataError
 from knowtuning.teacher.prompts import EXTRACT, messages
 
 PEER = ROOT / ".venv-peer" / "bin" / "python"

@@ -24,16 +24,17 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "interchange"), str(HERE.parent)]
 
+from configs import PREF_BETA, PREF_FTX, dpo_config, sft_config  # noqa: E402
 from factory import train, versions_in  # noqa: E402
 from losses import preference_loss, sft_loss  # noqa: E402
-from recipes import PREF_BETA, PREF_FTX, dpo_recipe, sft_recipe  # noqa: E402
 from teacher.running import publish  # noqa: E402
 from timing import ended, ratio, spread  # noqa: E402
 from trainers import TAIL  # noqa: E402
 
-from knowtuning.artifacts import ROOT, DataError, Run, read_json  # noqa: E402
 from knowtuning.data.llamafactory import read_alpaca, read_ranking  # noqa: E402
 from knowtuning.display import table  # noqa: E402
+from knowtuning.files import ROOT, DataError, read_json  # noqa: E402
+from knowtuning.run import Run  # noqa: E402
 from knowtuning.training import dpo, models, sft  # noqa: E402
 
 VENV = ROOT / ".venv-llamafactory"
@@ -45,14 +46,14 @@ FILES = {"sft": "ka.json", "dpo": "kc.json"}
 def main() -> int:
     """Train in turn, compare, print, and write `benchmarks/results/training.json`; 1 where the losses differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="lab")
+    parser.add_argument("--recipe", default="lab")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one run of 64 rows; writes nothing")
     chosen = parser.parse_args()
     if not (VENV / "installed").exists():
         print("training: LLaMA-Factory is not installed: run `make bench`.", file=sys.stderr)
         return 2
-    run = Run("training", profile=chosen.profile, seed=0)
+    run = Run("training", recipe=chosen.recipe, seed=0)
     measured = measure(run, 1 if chosen.quick else chosen.runs, 64 if chosen.quick else 0)
     for stage, rows in measured["stages"].items():
         print(f"{stage}:", table([{"trainer": way, **_shown(row)} for way, row in rows.items()], digits=3), sep="\n")
@@ -93,7 +94,7 @@ def measure(run: Run, runs: int, rows: int) -> dict[str, Any]:
         abs(row["loss"] - stages[stage]["ours"]["loss"]) < LIMIT for stage in stages for row in stages[stage].values()
     )
     return {
-        "profile": run.profile.name,
+        "recipe": run.recipe.name,
         "cores": os.cpu_count(),
         "rows": rows or "all",
         "stages": stages,
@@ -105,13 +106,13 @@ def measure(run: Run, runs: int, rows: int) -> dict[str, Any]:
 def _once(run: Run, stage: str, way: str, place: Path, start: Path, rows: int) -> dict[str, Any]:
     """One training in a process of its own."""
     if way == "llamafactory":
-        told = (run.profile, run.need("base"), run.root, models.load_tokenizer(run.need("base")).bos_token, 0, place)
-        recipe = sft_recipe(*told) if stage == "sft" else dpo_recipe(*told, start=start)
+        told = (run.recipe, run.need("base"), run.root, models.load_tokenizer(run.need("base")).bos_token, 0, place)
+        config = sft_config(*told) if stage == "sft" else dpo_config(*told, start=start)
         for name in ("do_eval", "eval_on_start", "eval_dataset", "per_device_eval_batch_size"):
-            recipe.pop(name, None)
-        return _records(train(VENV, place, recipe | {"max_samples": rows or 10**6}, evaluated=False), place)
+            config.pop(name, None)
+        return _records(train(VENV, place, config | {"max_samples": rows or 10**6}, evaluated=False), place)
     command = [sys.executable, str(HERE / "trainers.py"), stage, WAYS[way], str(place)]
-    command += ["--profile", run.profile.name, "--rows", str(rows), "--start", str(start)]
+    command += ["--recipe", run.recipe.name, "--rows", str(rows), "--start", str(start)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise DataError(f"{stage} by {way} failed: {done.stderr.strip().splitlines()[-1]}")

@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from teacher.running import publish  # noqa: E402
 from timing import ended, ratio, spread  # noqa: E402
 
-from knowtuning.artifacts import Run  # noqa: E402
 from knowtuning.data.llamafactory import read_alpaca, read_ranking  # noqa: E402
+from knowtuning.run import Run  # noqa: E402
 from knowtuning.training import dpo, head, models, packed, sft, tree  # noqa: E402
 from knowtuning.training.gauge import Memory  # noqa: E402
 
@@ -95,26 +95,26 @@ class Bench:
 
     def __init__(self, run: Run, stage: str, rows: int, folder: Path) -> None:
         self.run, self.stage, self.folder = run, stage, folder
-        self.profile = replace(run.profile, quantisation="none", val_size=0, sft_epochs=1)
+        self.recipe = replace(run.recipe, quantisation="none", val_size=0, sft_epochs=1)
         self.tokenizer = models.load_tokenizer(run.need("base"))
         self.rows = (read_alpaca(run.need("ka.json")) if stage == "sft" else read_ranking(run.need("kc.json")))[-rows:]
         self.seconds: dict[str, list[float]] = {}
         self.losses: dict[str, list[float]] = {}
         self.peaks: dict[str, int] = {}
 
-    def trainer(self, profile: Any) -> Any:
+    def trainer(self, recipe: Any) -> Any:
         base = models.load_base(self.run.need("base"), "none")
         if self.stage == "sft":
-            model = models.new_adapter(base, profile, 0)
-            return sft.sft_trainer(model, self.tokenizer, self.rows, profile, 0, self.folder)
+            model = models.new_adapter(base, recipe, 0)
+            return sft.sft_trainer(model, self.tokenizer, self.rows, recipe, 0, self.folder)
         model = models.load_adapter(base, self.run.need("adapters/ka"), trainable=True)
         pairs = [pair | {"aspect": ""} for pair in self.rows]
-        return dpo.dpo_trainer(model, self.tokenizer, pairs, profile, 0, self.folder, watched=0)
+        return dpo.dpo_trainer(model, self.tokenizer, pairs, recipe, 0, self.folder, watched=0)
 
     def train(self, off: str, gauge: bool = False) -> None:
-        profile = replace(self.profile, checkpointing=off == "kept activations")
+        recipe = replace(self.recipe, checkpointing=off == "kept activations")
         with without(off):
-            trainer = self.trainer(profile)
+            trainer = self.trainer(recipe)
             trainer.remove_callback(PrinterCallback)
             memory = Memory(trainer.model) if gauge else contextlib.nullcontext()
             with packed.packed(trainer.model), memory:
@@ -153,16 +153,16 @@ def measure(run: Run, repeats: int, rows: int) -> dict[str, Any]:
             for off in ("nothing", *PARTS)
         }
     differences = [row["largest_difference_of_a_loss"] for rows in stages.values() for row in rows.values()]
-    return {"profile": run.profile.name, "rows": rows, "limit": LIMIT, "off": stages, "same": max(differences) < LIMIT}
+    return {"recipe": run.recipe.name, "rows": rows, "limit": LIMIT, "off": stages, "same": max(differences) < LIMIT}
 
 
 def main() -> int:
     """Measure, print, and write `benchmarks/results/techniques.json`; 1 where a loss differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="lab")
+    parser.add_argument("--recipe", default="lab")
     parser.add_argument("--quick", action="store_true", help="one round of 32 rows; writes nothing")
     chosen = parser.parse_args()
-    measured = measure(Run("techniques", chosen.profile, 0), *((1, 32) if chosen.quick else (7, 240)))
+    measured = measure(Run("techniques", chosen.recipe, 0), *((1, 32) if chosen.quick else (7, 240)))
     for stage, rows in measured["off"].items():
         for off, row in rows.items():
             times, difference = row["times_ours"]["median"], row["largest_difference_of_a_loss"]

@@ -20,9 +20,9 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from knowtuning.artifacts import Run
 from knowtuning.data.llamafactory import read_alpaca, read_ranking
-from knowtuning.profiles import Profile
+from knowtuning.recipe import Recipe
+from knowtuning.run import Run
 from knowtuning.training import dpo, models, sft
 from knowtuning.training.gauge import StepClock
 
@@ -37,23 +37,23 @@ def main() -> None:
     parser.add_argument("stage", choices=["sft", "dpo"])
     parser.add_argument("way", choices=["ours", "compiled", "stock"])
     parser.add_argument("folder", type=Path, help="where the adapter goes")
-    parser.add_argument("--profile", default="lab")
+    parser.add_argument("--recipe", default="lab")
     parser.add_argument("--start", type=Path, help="adapter that DPO starts from")
     parser.add_argument("--rows", type=int, default=0, help="only the first rows (default: all)")
     chosen = parser.parse_args()
-    run = Run("training", profile=chosen.profile, seed=0)
-    profile = replace(run.profile, quantisation="none", val_size=0, compile=chosen.way == "compiled")
+    run = Run("training", recipe=chosen.recipe, seed=0)
+    recipe = replace(run.recipe, quantisation="none", val_size=0, compile=chosen.way == "compiled")
     tokenizer = models.load_tokenizer(run.need("base"))
     model = models.load_base(run.need("base"), "none")
     # fewer rows are those of the file's beginning, as LLaMA-Factory's max_samples takes them
     if chosen.stage == "sft":
         rows = read_alpaca(run.need("ka.json"))[: chosen.rows or None]
-        model = models.new_adapter(model, profile, seed=0)
-        trainer, before = (stock_sft if chosen.way == "stock" else ours_sft)(model, tokenizer, rows, profile, chosen)
+        model = models.new_adapter(model, recipe, seed=0)
+        trainer, before = (stock_sft if chosen.way == "stock" else ours_sft)(model, tokenizer, rows, recipe, chosen)
     else:
         pairs = read_ranking(run.need("kc.json"))[: chosen.rows or None]
         model = models.load_adapter(model, chosen.start, trainable=True)
-        trainer, before = (stock_dpo if chosen.way == "stock" else ours_dpo)(model, tokenizer, pairs, profile, chosen)
+        trainer, before = (stock_dpo if chosen.way == "stock" else ours_dpo)(model, tokenizer, pairs, recipe, chosen)
     print(json.dumps(trained(trainer, before, chosen.way, chosen.folder)))
 
 
@@ -88,22 +88,22 @@ def with_tail(tokenizer: Any, examples: list[dict], columns: tuple[str, ...]) ->
     return Dataset.from_list([e | {column: e[column] + tail for column in columns} for e in examples])
 
 
-def ours_sft(model: Any, tokenizer: Any, rows: list[dict], profile: Profile, chosen: Any) -> tuple[Any, float]:
+def ours_sft(model: Any, tokenizer: Any, rows: list[dict], recipe: Recipe, chosen: Any) -> tuple[Any, float]:
     """Our trainer, as notebook 07 has it."""
-    trainer = sft.sft_trainer(model, tokenizer, rows, profile, 0, chosen.folder)
+    trainer = sft.sft_trainer(model, tokenizer, rows, recipe, 0, chosen.folder)
     trainer.train_dataset = with_tail(tokenizer, trainer.train_dataset.to_list(), ("input_ids", "labels"))
     return trainer, 0.0
 
 
-def stock_sft(model: Any, tokenizer: Any, rows: list[dict], profile: Profile, chosen: Any) -> tuple[Any, float]:
+def stock_sft(model: Any, tokenizer: Any, rows: list[dict], recipe: Recipe, chosen: Any) -> tuple[Any, float]:
     """TRL's trainer as it comes."""
-    examples, _ = sft.sft_examples(tokenizer, rows, profile.max_length)
+    examples, _ = sft.sft_examples(tokenizer, rows, recipe.max_length)
     arguments = SFTConfig(
         output_dir=str(chosen.folder),
-        per_device_train_batch_size=profile.sft_batch,
-        num_train_epochs=profile.sft_epochs,
-        learning_rate=profile.sft_learning_rate,
-        max_length=profile.max_length,
+        per_device_train_batch_size=recipe.sft_batch,
+        num_train_epochs=recipe.sft_epochs,
+        learning_rate=recipe.sft_learning_rate,
+        max_length=recipe.max_length,
         seed=0,
         **SETTINGS,
     )
@@ -111,7 +111,7 @@ def stock_sft(model: Any, tokenizer: Any, rows: list[dict], profile: Profile, ch
     return SFTTrainer(model=model, processing_class=tokenizer, train_dataset=dataset, args=arguments), 0.0
 
 
-def ours_dpo(model: Any, tokenizer: Any, pairs: list[dict], profile: Profile, chosen: Any) -> tuple[Any, float]:
+def ours_dpo(model: Any, tokenizer: Any, pairs: list[dict], recipe: Recipe, chosen: Any) -> tuple[Any, float]:
     """Our trainer, as notebook 08 has it; the seconds are those of the reference's log-probabilities."""
     made, add = dpo.dpo_examples, dpo.add_reference
     spent = []
@@ -126,27 +126,27 @@ def ours_dpo(model: Any, tokenizer: Any, pairs: list[dict], profile: Profile, ch
         0,
     )
     dpo.add_reference = timed
-    profile = replace(profile, dpo_sft_mean="answers")  # LLaMA-Factory's
+    recipe = replace(recipe, dpo_sft_mean="answers")  # LLaMA-Factory's
     trainer = dpo.dpo_trainer(
-        model, tokenizer, [pair | {"aspect": ""} for pair in pairs], profile, 0, chosen.folder, watched=0
+        model, tokenizer, [pair | {"aspect": ""} for pair in pairs], recipe, 0, chosen.folder, watched=0
     )
     return trainer, spent[0]
 
 
-def stock_dpo(model: Any, tokenizer: Any, pairs: list[dict], profile: Profile, chosen: Any) -> tuple[Any, float]:
+def stock_dpo(model: Any, tokenizer: Any, pairs: list[dict], recipe: Recipe, chosen: Any) -> tuple[Any, float]:
     """TRL's trainer as it comes, with its two losses; it runs the reference in every step."""
 
     class Stock(DPOTrainer):
         def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
             return dataset
 
-    examples, _ = dpo.dpo_examples(tokenizer, pairs, profile.max_length)
+    examples, _ = dpo.dpo_examples(tokenizer, pairs, recipe.max_length)
     arguments = DPOConfig(
         output_dir=str(chosen.folder),
-        per_device_train_batch_size=profile.dpo_batch,
-        num_train_epochs=profile.dpo_epochs,
-        learning_rate=profile.dpo_learning_rate,
-        max_length=profile.max_length,
+        per_device_train_batch_size=recipe.dpo_batch,
+        num_train_epochs=recipe.dpo_epochs,
+        learning_rate=recipe.dpo_learning_rate,
+        max_length=recipe.max_length,
         beta=0.1,
         loss_type=["sigmoid", "sft"],
         loss_weights=[1.0, 0.2],

@@ -6,7 +6,7 @@ import re
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-from knowtuning.artifacts import ROOT
+from knowtuning.files import ROOT
 
 
 def drawn_by() -> dict[str, str]:

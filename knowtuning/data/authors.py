@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from knowtuning.artifacts import DataError
 from knowtuning.data import llamafactory
 from knowtuning.data.files import read_objects
 from knowtuning.data.records import Row, text_of
+from knowtuning.files import DataError
 
 UNKNOWN = "unknown"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from knowtuning.artifacts import DataError, read_json, read_jsonl
 from knowtuning.data.records import kind
+from knowtuning.files import DataError, read_json, read_jsonl
 
 TABLES = (".json", ".jsonl", ".csv", ".parquet")
 

@@ -6,9 +6,9 @@ import os
 from fnmatch import fnmatch
 from pathlib import Path
 
-from knowtuning.artifacts import DataError, sha256
 from knowtuning.data.registry import Source
 from knowtuning.data.tuning_card import PARTS, tuning_card
+from knowtuning.files import DataError, sha256
 
 
 def download(source: Source) -> tuple[list[Path], str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from knowtuning.artifacts import DataError
 from knowtuning.data.records import Row, kind, text_of
+from knowtuning.files import DataError
 
 
 def is_raw(row: dict) -> bool:

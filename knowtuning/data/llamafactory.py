@@ -6,9 +6,9 @@ import fcntl
 from collections.abc import Iterable
 from pathlib import Path
 
-from knowtuning.artifacts import DataError, read_json, write_array, write_json
 from knowtuning.data.records import kind, text_of
 from knowtuning.data.sources import alpaca_question, from_alpaca, read_objects
+from knowtuning.files import DataError, read_json, write_array, write_json
 
 PROMPT_COLUMNS = {"prompt": "instruction", "query": "input"}
 ALPACA = {"columns": PROMPT_COLUMNS | {"response": "output"}}

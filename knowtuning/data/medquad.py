@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
 
-from knowtuning.artifacts import DataError
 from knowtuning.data.records import Row, text_of
+from knowtuning.files import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.xz", ".tar.gz", ".tgz")
 # A column beside `question` and `answer` that only tables made of MedQuAD have.

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 
 Row = dict[str, str]
 

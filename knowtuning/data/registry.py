@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from knowtuning.artifacts import ROOT, DataError
+from knowtuning.files import ROOT, DataError
 
 REGISTRY = ROOT / "data" / "registry.yaml"
 

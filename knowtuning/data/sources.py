@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowtuning.artifacts import DataError, sha256
 from knowtuning.data import dolly, hub, lima, medquad
 from knowtuning.data.files import TABLES, read_objects
 from knowtuning.data.records import Row, check_rows, text_of
 from knowtuning.data.registry import registry
 from knowtuning.data.splits import Splits, split
+from knowtuning.files import DataError, sha256
 
 # Columns of the alpaca form that would change the prompt; no stage here knows what to do with them.
 UNREAD = ("history", "system")

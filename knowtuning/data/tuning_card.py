@@ -6,9 +6,9 @@ import fcntl
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from knowtuning.artifacts import count_lines, read_json, sha256, write_text
 from knowtuning.data.card import card_markdown
-from knowtuning.profiles import get_profile
+from knowtuning.files import count_lines, read_json, sha256, write_text
+from knowtuning.recipe import get_recipe
 
 PAPER = "https://arxiv.org/abs/2402.11176"
 PARTS = ("train", "valid", "test")
@@ -71,6 +71,6 @@ def _about(root: Path, file: str) -> str:
     made = read_json(manifest)
     told += [f"* {name}: {value:,}" for name, value in made["numbers"].items() if isinstance(value, int)]
     given = {name: value for name, value in made["parameters"].items() if value != ""}
-    given |= {"model": given.get("model") or get_profile(given["profile"]).teacher}
+    given |= {"model": given.get("model") or get_recipe(given["recipe"]).teacher}
     # a file of the user's is told by its name: its folder is of one machine
     return "\n".join([*told, "* made with " + ", ".join(f"{name} {Path(str(of)).name}" for name, of in given.items())])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from knowtuning.artifacts import DataError
 from knowtuning.evaluation.judge import true_verdict
 from knowtuning.evaluation.pairwise import win_tie_lose
 from knowtuning.evaluation.stats import mean_interval
+from knowtuning.files import DataError
 from knowtuning.knowledge.aspects import ASPECTS
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from knowtuning.artifacts import ROOT, DataError
 from knowtuning.data.records import kind
+from knowtuning.files import ROOT, DataError
 
 LABELS = ROOT / "data" / "teacher"
 

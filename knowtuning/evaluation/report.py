@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from knowtuning.artifacts import Run, read_json, shown
 from knowtuning.evaluation import bertscore, facts, meteor
 from knowtuning.evaluation.stats import Values, bootstrap_difference, mean_interval, ratio_interval
+from knowtuning.files import read_json, shown
 from knowtuning.lab.world import World
+from knowtuning.run import Run
 
 POOLED = "% correct"
 
@@ -108,17 +109,17 @@ def differences(rows: list[dict], others: list[dict]) -> list[dict]:
     return compared
 
 
-def print_report(profile: str, seed: int, arms: list[str]) -> None:
+def print_report(recipe: str, seed: int, arms: list[str]) -> None:
     """Print the table of the arms, greedy and sampled, and where figures and notebooks lie."""
     from rich.console import Console
     from rich.table import Table
 
-    run = Run("09_evaluation", profile, seed)
+    run = Run("09_evaluation", recipe, seed)
     scores = [read_json(run.path(f"scores/{arm}.json")) for arm in arms]
     console = Console() if Console().is_terminal else Console(width=80)
     for decoding in scores[0]["decodings"]:
         rows = arm_rows(scores, decoding)
-        title = f"{run.profile.name}, seed {seed}, {decoding} answers"
+        title = f"{run.recipe.name}, seed {seed}, {decoding} answers"
         view = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for column in rows[0]:
             view.add_column(column.replace(" ", "\n"), justify="left" if column == "arm" else "right", no_wrap=True)
@@ -127,9 +128,9 @@ def print_report(profile: str, seed: int, arms: list[str]) -> None:
         console.print(view)
     print(*scores[0]["variants"].values(), sep="\n")
     print(f"teacher requests failed: {run.teacher_failures()}")
-    if run.profile.lab is None:
+    if run.recipe.lab is None:
         print("The lab's small base cannot answer real questions: these scores mean nothing.")
-    places = [run.runs / run.profile.base / "base" / "figures", run.root / "figures"]
+    places = [run.runs / run.recipe.base / "base" / "figures", run.root / "figures"]
     for path in sorted(figure for place in places for figure in place.glob("*.png")):
         print(f"figure    {shown(path)}")
     print(f"notebooks {shown(run.root / 'notebooks')}")

@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from knowtuning.artifacts import DataError, Run, read_jsonl
+from knowtuning.files import DataError, read_jsonl
 from knowtuning.knowledge.aspects import ASPECTS
+from knowtuning.run import Run
 
 CHOICES = ("left", "tie", "right")
 FIELDS = ("item", "question", "left", "right")  # of an item of the sheet; "reference" may stand with them

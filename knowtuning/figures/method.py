@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from knowtuning.artifacts import read_json
+from knowtuning.files import read_json
 
 COMPARED = ("sft", "knowtuning")
 WIDTH, HEIGHT = 1000, 500

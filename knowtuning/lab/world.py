@@ -10,7 +10,7 @@ from functools import cached_property
 
 import yaml
 
-from knowtuning.artifacts import ROOT, DataError
+from knowtuning.files import ROOT, DataError
 from knowtuning.lab.settings import LAB, LabSettings
 
 WORLDS = ROOT / "data" / "lab"

@@ -10,8 +10,9 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from knowtuning.artifacts import DataError, Run, read_json, shown, stream_jsonl, write_jsonl, write_parts
 from knowtuning.data import llamafactory
+from knowtuning.files import DataError, read_json, shown, stream_jsonl, write_jsonl, write_parts
+from knowtuning.run import Run
 from knowtuning.shards.shard import STAGES, Shard
 from knowtuning.shards.stages import scored_by
 from knowtuning.teacher.cache import Cache, Paid, charge, stream_records

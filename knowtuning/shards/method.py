@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from knowtuning.artifacts import DataError
 from knowtuning.execute import NOTEBOOKS, read_parameters
+from knowtuning.files import DataError
 
 _STATED = {
     "score": ("04_difficult_knowledge", ("alpha", "scope", "select", "condition_on_question")),

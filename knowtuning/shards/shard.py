@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from knowtuning.artifacts import DataError, Run, count_lines, shown, stream_jsonl
+from knowtuning.files import DataError, count_lines, shown, stream_jsonl
+from knowtuning.run import Run
 
 STAGES = ("extract", "score", "rewrite", "disturb")
 OUTPUT = {"extract": "facts", "score": "difficulty", "rewrite": "rewritten", "disturb": "pairs"}
@@ -59,7 +60,7 @@ class Shard:
         """Its file of an earlier stage; when it is missing, `DataError` names the command that writes it."""
         path = self.output(run, stage)
         if not path.exists():
-            command = f"knowtuning shard {stage} {self} --profile {run.profile.name} --seed {run.seed}"
+            command = f"knowtuning shard {stage} {self} --recipe {run.recipe.name} --seed {run.seed}"
             raise DataError(f"{shown(path)} is missing: run `{command}` first.")
         return path
 

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from knowtuning.artifacts import DataError, Run, peak_memory_mb, sha256, stream_jsonl, write_json, write_jsonl
+from knowtuning.files import DataError, sha256, stream_jsonl, write_json, write_jsonl
 from knowtuning.knowledge.disturb import disturb, word_answers
 from knowtuning.knowledge.extract import extract_facts
 from knowtuning.knowledge.rewrite import rewrite
 from knowtuning.progress import Tick
+from knowtuning.run import Run, peak_memory_mb
 from knowtuning.shards.method import method
 from knowtuning.shards.shard import EARLIER, STAGES, Shard, blocks, count_rows
 from knowtuning.teacher.client import Teacher
@@ -43,7 +44,7 @@ def run_stage(
     Args:
         stage: one of `STAGES`; "score" needs the adapter of notebook 02, and every one but "extract" the same shard's
             rows of an earlier stage (`EARLIER`).
-        model: the teacher's, where it is not the profile's.
+        model: the teacher's, where it is not the recipe's.
         block: rows in memory at once (2,000; 50,000 with the Batch API).
         scorer: what scores facts in place of the SFT model, from facts and questions as `score_facts` does.
         tick: is told the number of rows done; of the teacher also `cost` and `failed`.
@@ -76,8 +77,8 @@ def run_stage(
         told = {"scored_by": scorer.__name__ if scorer else scored_by(run, parameters["condition_on_question"])}
         write_jsonl(output, rows(partial(_score, scorer or load_scorer(run), parameters, run.seed)))
     else:
-        known = {"settings": run.profile.base, "concurrency": run.profile.concurrency}
-        with open_teacher(model or run.profile.teacher, shard.teacher(run), **known | teacher_options) as teacher:
+        known = {"settings": run.recipe.base, "concurrency": run.recipe.concurrency}
+        with open_teacher(model or run.recipe.teacher, shard.teacher(run), **known | teacher_options) as teacher:
             asked = partial(_ASKED[stage], teacher, parameters, run.seed)
             write_jsonl(output, rows(asked, lambda: _spending(teacher)))
         told = {"model": teacher.model, "teacher": totals(teacher.counts)}
@@ -98,15 +99,15 @@ def load_scorer(run: Run) -> Scorer:
     from knowtuning.training import models
 
     base, adapter = run.need("base"), run.need("adapters/sft")
-    tokenizer = models.load_tokenizer(base, run.profile.prompt)
-    model = models.load_base(base, run.profile.quantisation, run.profile.dtype)
+    tokenizer = models.load_tokenizer(base, run.recipe.prompt)
+    model = models.load_base(base, run.recipe.quantisation, run.recipe.dtype)
     model = models.load_adapter(model, adapter).eval()
-    return lambda facts, questions: score_facts(model, tokenizer, facts, questions, run.profile.score_tokens)
+    return lambda facts, questions: score_facts(model, tokenizer, facts, questions, run.recipe.score_tokens)
 
 
 def scored_by(run: Run, condition_on_question: bool) -> dict[str, Any]:
     """What a score depends on besides the fact: the adapter (which was trained on the base), and how it is used."""
-    how = {name: getattr(run.profile, name) for name in ("quantisation", "dtype", "prompt")}
+    how = {name: getattr(run.recipe, name) for name in ("quantisation", "dtype", "prompt")}
     return {"adapter": sha256(Path(run.need("adapters/sft"))), **how, "condition_on_question": condition_on_question}
 
 

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from knowtuning.artifacts import DataError, read_json, read_jsonl, shown
+from knowtuning.files import DataError, read_json, read_jsonl, shown
 
 FIELDS = ("correct", "incorrect", "unreadable", "repeated", "completeness", "precision", "order", "words")
 TEXT_FIELDS = ("meteor", "bertscore")  # not every decoding has them
-NO_CELLS = ("tuning", "map", "judges")  # folders beside those of the profiles
+NO_CELLS = ("tuning", "map", "judges")  # folders beside those of the recipes
 DECODINGS = ("greedy", "sampled", "narrow")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of all arms: a profile (world and base) and a training seed."""
+    """One training of all arms: a recipe (world and base) and a training seed."""
 
-    profile: str
+    recipe: str
     seed: int
     world: str
     base_seed: int
@@ -30,7 +30,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.profile}/seed-{self.seed}"
+        return f"{self.recipe}/seed-{self.seed}"
 
 
 @dataclass
@@ -69,9 +69,9 @@ class Domain:
 
 
 def find_cells(folder: Path) -> tuple[list[Cell], list[str]]:
-    """The cells under `<folder>/<profile>/seed-<S>/`, and the names of those that have answers and no `cell.json`."""
+    """The cells under `<folder>/<recipe>/seed-<S>/`, and the names of those that have answers and no `cell.json`."""
     cells, unfinished = [], []
-    for place in sorted(Path(folder).glob("*/seed-*/"), key=_profile_and_seed):
+    for place in sorted(Path(folder).glob("*/seed-*/"), key=_recipe_and_seed):
         if place.parent.name in NO_CELLS or not (place / "answers").is_dir():
             continue
         path = place / "cell.json"
@@ -80,13 +80,13 @@ def find_cells(folder: Path) -> tuple[list[Cell], list[str]]:
             continue
         about = read_json(path)
         try:
-            names = (about["profile"], about["seed"], about["world"], about["base_seed"])
+            names = (about["recipe"], about["seed"], about["world"], about["base_seed"])
         except KeyError as error:
             raise DataError(f"{shown(path)} has no field {error}: run this cell again.") from None
         cells.append(Cell(*names, folder=place, about=about))
     if not cells:
         raise DataError(
-            f"{shown(Path(folder))} holds no finished cell (<profile>/seed-<S>/cell.json): run `make results`."
+            f"{shown(Path(folder))} holds no finished cell (<recipe>/seed-<S>/cell.json): run `make results`."
         )
     return cells, unfinished
 
@@ -144,6 +144,6 @@ def _stack(found: list[tuple[int, dict]]) -> Answers:
     return Answers([place for place, _ in found], fields)
 
 
-def _profile_and_seed(place: Path) -> tuple[str, int]:
+def _recipe_and_seed(place: Path) -> tuple[str, int]:
     number = place.name.removeprefix("seed-")
     return place.parent.name, int(number) if number.isdigit() else -1

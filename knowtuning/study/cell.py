@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from knowtuning.arms import ARMS
-from knowtuning.artifacts import DataError, read_json, read_jsonl, runs_folder, shown, write_json, write_jsonl
 from knowtuning.baselines import facttune, rlaif, samples
 from knowtuning.evaluation import bertscore, report
+from knowtuning.files import DataError, read_json, read_jsonl, shown, write_json, write_jsonl
 from knowtuning.knowledge.difficulty import score_facts, select_difficult
 from knowtuning.knowledge.disturb import disturb, word_answers
 from knowtuning.knowledge.extract import extract_facts
 from knowtuning.knowledge.rewrite import rewrite
 from knowtuning.lab.annotators import annotate, narrow
 from knowtuning.lab.world import World
-from knowtuning.profiles import Profile
+from knowtuning.recipe import Recipe
+from knowtuning.run import runs_folder
 from knowtuning.study.plan import Method
 from knowtuning.teacher.server import open_teacher
 from knowtuning.training import dpo, generate, models, sft
@@ -32,13 +33,13 @@ SELECTIONS = {"ka": "", "ka_random": "random", "ka_easiest": "easiest"}
 
 @dataclass
 class Cell:
-    """What one (profile, seed) is made of, each part made when it is first asked for and kept in `folder`.
+    """What one (recipe, seed) is made of, each part made when it is first asked for and kept in `folder`.
 
-    `rates` are multiples of the profile's learning rates by arm (1 where an arm has none). Adapters and answers that
+    `rates` are multiples of the recipe's learning rates by arm (1 where an arm has none). Adapters and answers that
     lie in `folder` are taken as they are, so that a run which was killed goes on where it was.
     """
 
-    profile: Profile
+    recipe: Recipe
     seed: int
     folder: Path
     method: Method = Method()
@@ -48,23 +49,21 @@ class Cell:
     confidence_tokens: int = 24
 
     def __post_init__(self) -> None:
-        base = runs_folder() / self.profile.base / "base"
+        base = runs_folder() / self.recipe.base / "base"
         if not (base / "model.safetensors").exists():
-            raise DataError(
-                f"{shown(base)} holds no base: run notebook 00_base_model with profile={self.profile.base}."
-            )
+            raise DataError(f"{shown(base)} holds no base: run notebook 00_base_model with recipe={self.recipe.base}.")
         self.base = base
-        self.tokenizer = models.load_tokenizer(base, self.profile.prompt)
-        self.world = World.load(self.profile.lab)
-        self.data = annotate(self.profile.lab, self.seed)
+        self.tokenizer = models.load_tokenizer(base, self.recipe.prompt)
+        self.world = World.load(self.recipe.lab)
+        self.data = annotate(self.recipe.lab, self.seed)
 
     # --- the teacher's part
 
     @contextmanager
     def _teacher(self, purpose: str):
         """A teacher with a record of its own, so that what each set of examples costs can be read off its record."""
-        options = {"settings": self.profile.base, "concurrency": self.profile.concurrency}
-        with open_teacher(self.profile.teacher, self.folder / "teacher" / purpose, **options) as teacher:
+        options = {"settings": self.recipe.base, "concurrency": self.recipe.concurrency}
+        with open_teacher(self.recipe.teacher, self.folder / "teacher" / purpose, **options) as teacher:
             yield teacher
 
     @cached_property
@@ -75,7 +74,7 @@ class Cell:
     @cached_property
     def scored_facts(self) -> list[dict]:
         questions = {row["id"]: row["question"] for row in self.data.train}
-        return score_facts(self.model("sft"), self.tokenizer, self.facts, questions, self.profile.score_tokens)
+        return score_facts(self.model("sft"), self.tokenizer, self.facts, questions, self.recipe.score_tokens)
 
     def augmented(self, select: str) -> list[dict]:
         """D_ka: the original rows, and those rewritten from the facts that `select` takes for difficult."""
@@ -98,7 +97,7 @@ class Cell:
         """What the SFT model itself says to the training questions, for the baselines."""
         path = self.folder / "samples.jsonl"
         if not path.exists():
-            options = (self.responses, self.profile.max_new_tokens, 4 * self.profile.eval_batch, self.seed)
+            options = (self.responses, self.recipe.max_new_tokens, 4 * self.recipe.eval_batch, self.seed)
             write_jsonl(path, samples.draw(self.model("sft"), self.tokenizer, self.data.train, *options))
         return read_jsonl(path)
 
@@ -119,7 +118,7 @@ class Cell:
                 references = {row["id"]: row["answer"] for row in self.data.train}
                 rewards, _ = facttune.fact_scores(teacher, self.own_answers, references)
             else:
-                sizes = (self.confidence_samples, self.confidence_tokens, 8 * self.profile.eval_batch, self.seed)
+                sizes = (self.confidence_samples, self.confidence_tokens, 8 * self.recipe.eval_batch, self.seed)
                 # the base is asked, as by Tian et al.: SFT answers narrow questions with whole descriptions
                 rewards, _ = facttune.confidences(teacher, self._base(), self.tokenizer, self.own_answers, *sizes)
         return facttune.pairs(self.own_answers, rewards, limit, self.seed)[0]
@@ -149,34 +148,34 @@ class Cell:
                 shutil.copyfile(path, self.folder / "answers" / path.name)
 
     def _train(self, arm: str, path: Path) -> dict:
-        profile = scaled(self.profile, self.rates.get(arm, 1.0))
+        recipe = scaled(self.recipe, self.rates.get(arm, 1.0))
         if by_dpo(arm):
-            model, numbers = self._train_dpo(arm, profile)
+            model, numbers = self._train_dpo(arm, recipe)
         else:
-            model, numbers = self._train_sft(arm, profile)
-        models.save_adapter(model, path, f"{arm}, seed {self.seed}, profile {self.profile.name}.")
+            model, numbers = self._train_sft(arm, recipe)
+        models.save_adapter(model, path, f"{arm}, seed {self.seed}, recipe {self.recipe.name}.")
         return numbers
 
-    def _train_sft(self, arm: str, profile: Profile) -> tuple[Any, dict]:
+    def _train_sft(self, arm: str, recipe: Recipe) -> tuple[Any, dict]:
         if arm == "ka_preferred":
             # batches and steps of the DPO that it stands beside
             rows = [{"question": pair["question"], "answer": pair["chosen"]} for pair in self.compared]
-            profile = replace(profile, sft_batch=profile.dpo_batch, sft_epochs=profile.dpo_epochs)
+            recipe = replace(recipe, sft_batch=recipe.dpo_batch, sft_epochs=recipe.dpo_epochs)
             model = models.load_adapter(self._base(), self.adapter("ka"), trainable=True)
         else:
             longer = arm == "sft_longer"
-            profile = replace(profile, sft_epochs=2 * profile.sft_epochs) if longer else profile
+            recipe = replace(recipe, sft_epochs=2 * recipe.sft_epochs) if longer else recipe
             rows = self.augmented(SELECTIONS[arm] or self.method.select) if arm in SELECTIONS else self.data.train
-            model = models.new_adapter(self._base(), profile, self.seed)
-        model, _, numbers = sft.train_sft(model, self.tokenizer, rows, profile, self.seed)
+            model = models.new_adapter(self._base(), recipe, self.seed)
+        model, _, numbers = sft.train_sft(model, self.tokenizer, rows, recipe, self.seed)
         return model, {"rows": numbers["rows"], "steps": numbers["steps"]}
 
-    def _train_dpo(self, arm: str, profile: Profile) -> tuple[Any, dict]:
+    def _train_dpo(self, arm: str, recipe: Recipe) -> tuple[Any, dict]:
         pairs = self.pairs(arm)
         gamma = self.method.gamma if ARMS[arm].pairs == "kc" else ARMS[arm].gamma
         model = models.load_adapter(self._base(), self.adapter(ARMS[arm].start), trainable=True)
         options = {"output": self.folder / "trainer", "gamma": gamma, "watched": 0}
-        trainer = dpo.dpo_trainer(model, self.tokenizer, pairs, profile, self.seed, **options)
+        trainer = dpo.dpo_trainer(model, self.tokenizer, pairs, recipe, self.seed, **options)
         model, losses, _, numbers = dpo.train_dpo(trainer)
         # likelihood displacement: where the preferred answers' own likelihood has gone, over the last fifth
         last = losses[-max(1, len(losses) // 5) :]
@@ -190,7 +189,7 @@ class Cell:
         return {arm: read_json(self.adapter(arm) / "training.json")["chosen reward at the end"]}
 
     def _base(self) -> Any:
-        return models.load_base(self.base, self.profile.quantisation, self.profile.dtype)
+        return models.load_base(self.base, self.recipe.quantisation, self.recipe.dtype)
 
     def model(self, arm: str) -> Any:
         """The base under the adapter of `arm`, for generation."""
@@ -201,7 +200,7 @@ class Cell:
     @cached_property
     def questions(self) -> dict[str, list[dict]]:
         """Held-out rows by decoding: "narrow" is greedy too, on the shifted test set."""
-        return {"greedy": self.data.test, "sampled": self.data.test, "narrow": narrow(self.profile.lab)}
+        return {"greedy": self.data.test, "sampled": self.data.test, "narrow": narrow(self.recipe.lab)}
 
     def answers(self, arm: str, decodings: Iterable[str] = DECODINGS) -> dict[str, list[dict]]:
         """Scored answers of `arm` by decoding, without BERTScore."""
@@ -218,7 +217,7 @@ class Cell:
         """Let `model` answer `rows`, and count what it says."""
         asked = [row["question"] for row in rows]
         how = "sampled" if decoding == "sampled" else "greedy"
-        sizes = (self.profile.max_new_tokens, 2 * self.profile.eval_batch, self.seed)
+        sizes = (self.recipe.max_new_tokens, 2 * self.recipe.eval_batch, self.seed)
         replies = generate.generate(model, self.tokenizer, asked, how, *sizes)
         return report.score_answers(rows, replies, self.world, with_bertscore=False)[0]
 
@@ -229,16 +228,16 @@ def run_cell(cell: Cell, arms: Iterable[str], say: Callable[[str], None] = lambd
     for arm in arms:
         start = time.time()
         answers[arm] = cell.answers(arm)
-        say(f"{cell.profile.name} seed {cell.seed}: {arm} ({time.time() - start:.0f} s)")
-    if cell.profile.bertscore:
+        say(f"{cell.recipe.name} seed {cell.seed}: {arm} ({time.time() - start:.0f} s)")
+    if cell.recipe.bertscore:
         _add_bertscore(cell, answers)
     trained = {arm: cell.place(arm) / "training.json" for arm in answers if arm != "base"}
     record = {
-        "profile": cell.profile.name,
+        "recipe": cell.recipe.name,
         "seed": cell.seed,
-        "world": cell.profile.lab.world,
-        "base_seed": cell.profile.lab.base_seed,
-        "learning_rates": {arm: learning_rate(cell.profile, arm, cell.rates.get(arm, 1.0)) for arm in trained},
+        "world": cell.recipe.lab.world,
+        "base_seed": cell.recipe.lab.base_seed,
+        "learning_rates": {arm: learning_rate(cell.recipe, arm, cell.rates.get(arm, 1.0)) for arm in trained},
         "training": {arm: read_json(path) for arm, path in trained.items()},
         "teacher": {path.parent.name: spent(path) for path in sorted((cell.folder / "teacher").glob("*/cache.jsonl"))},
     }
@@ -259,18 +258,18 @@ def _add_bertscore(cell: Cell, answers: dict[str, dict[str, list[dict]]]) -> Non
         write_jsonl(cell.folder / "answers" / f"{arm}.greedy.jsonl", of_arm["greedy"])
 
 
-def scaled(profile: Profile, rate: float) -> Profile:
-    """The profile with both learning rates times `rate`."""
+def scaled(recipe: Recipe, rate: float) -> Recipe:
+    """The recipe with both learning rates times `rate`."""
     return replace(
-        profile,
-        sft_learning_rate=rate * profile.sft_learning_rate,
-        dpo_learning_rate=rate * profile.dpo_learning_rate,
+        recipe,
+        sft_learning_rate=rate * recipe.sft_learning_rate,
+        dpo_learning_rate=rate * recipe.dpo_learning_rate,
     )
 
 
-def learning_rate(profile: Profile, arm: str, rate: float) -> float:
+def learning_rate(recipe: Recipe, arm: str, rate: float) -> float:
     """The learning rate that an arm is trained with."""
-    return rate * (profile.dpo_learning_rate if by_dpo(arm) else profile.sft_learning_rate)
+    return rate * (recipe.dpo_learning_rate if by_dpo(arm) else recipe.sft_learning_rate)
 
 
 def by_dpo(arm: str) -> bool:

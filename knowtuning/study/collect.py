@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from knowtuning.artifacts import DataError, read_json, shown, write_text
 from knowtuning.evaluation.multiple import holm
 from knowtuning.evaluation.pairwise import length_controlled
 from knowtuning.evaluation.power import minimal_difference
+from knowtuning.files import DataError, read_json, shown, write_text
 from knowtuning.knowledge.aspects import ASPECTS
 from knowtuning.study import claims, compare, tables
 from knowtuning.study.answers import Cell, Domain, find_cells, load_domains
@@ -87,7 +87,7 @@ def coverage_rows(domain: Domain) -> list[dict]:
     for place, cell in enumerate(domain.cells):
         lacking = [f"{arm}.{decoding}" for (arm, decoding), found in domain.answers.items() if place not in found.cells]
         arms = {arm for (arm, _), found in domain.answers.items() if place in found.cells}
-        about = {"domain": domain.world, "profile": cell.profile, "seed": cell.seed, "base_seed": cell.base_seed}
+        about = {"domain": domain.world, "recipe": cell.recipe, "seed": cell.seed, "base_seed": cell.base_seed}
         rows.append({**about, "arms": len(arms), "missing": sorted(lacking)})
     return rows
 
@@ -99,7 +99,7 @@ def mean_rows(domain: Domain) -> Iterator[dict]:
             for place in answers.cells:
                 cell, part = domain.cells[place], _of_tier(answers.of([place]), chosen)
                 metrics = compare.measured(part) if tier == "all" else compare.FACTS
-                about = {"domain": domain.world, "profile": cell.profile, "seed": cell.seed, "arm": arm}
+                about = {"domain": domain.world, "recipe": cell.recipe, "seed": cell.seed, "arm": arm}
                 about |= {"decoding": decoding, "tier": tier, "questions": int(chosen.sum())}
                 yield about | {name: compare.value(name, part) for name in metrics}
 
@@ -234,7 +234,7 @@ def _percent(name: str, found: dict) -> dict:
 def training_rows(cells: list[Cell]) -> list[dict]:
     """One row per cell and trained arm: learning rate, steps, rows or pairs, and seconds."""
     return [
-        {"domain": cell.world, "profile": cell.profile, "seed": cell.seed, "arm": arm}
+        {"domain": cell.world, "recipe": cell.recipe, "seed": cell.seed, "arm": arm}
         | {"learning_rate": cell.about.get("learning_rates", {}).get(arm)}
         | numbers
         for cell in cells

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 from knowtuning.study.answers import Cell
 from knowtuning.teacher.prices import TABLE, load_price
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from knowtuning.artifacts import read_jsonl, write_json
 from knowtuning.evaluation.judge import (
     confusion,
     corrected_win_rate,
@@ -14,8 +13,9 @@ from knowtuning.evaluation.judge import (
     summarise_verdicts,
     true_verdicts,
 )
+from knowtuning.files import read_jsonl, write_json
 from knowtuning.knowledge.aspects import ASPECTS
-from knowtuning.profiles import get_profile
+from knowtuning.recipe import get_recipe
 from knowtuning.teacher.server import open_teacher
 
 JUDGES = tuple(f"lab-judge-errors-{how}" for how in ("0", "10", "20", "30", "20-first-15", "20-long-15"))
@@ -23,7 +23,7 @@ JUDGES = tuple(f"lab-judge-errors-{how}" for how in ("0", "10", "20", "30", "20-
 
 def judge_cells(
     folder: Path,
-    profile: str,
+    recipe: str,
     tested: int,
     calibrated: int,
     arm: str,
@@ -35,17 +35,17 @@ def judge_cells(
     The pairs of seed `tested` are judged and corrected; the judge's errors are measured on those of seed `calibrated`,
     which are other models' answers to the same questions, as a sample labelled by people would measure them.
     """
-    settings = get_profile(profile)
+    settings = get_recipe(recipe)
     rows = []
     for judge in JUDGES:
         with open_teacher(judge, folder / "judges", settings.base, settings.concurrency) as teacher:
             for other in others:
-                cells = [folder / profile / f"seed-{seed}" for seed in (tested, calibrated)]
+                cells = [folder / recipe / f"seed-{seed}" for seed in (tested, calibrated)]
                 sides = [_judged(teacher, cell, arm, other) for cell in cells]
                 rows += [{"judge": judge, "arm": arm, "against": other, **row} for row in _compared(*sides)]
                 say(f"{judge}: {arm} against {other}")
     return write_json(
-        folder / "judge.json", {"profile": profile, "seed": tested, "calibration seed": calibrated, "rows": rows}
+        folder / "judge.json", {"recipe": recipe, "seed": tested, "calibration seed": calibrated, "rows": rows}
     )
 
 

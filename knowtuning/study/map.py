@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import mean
 
-from knowtuning.artifacts import read_jsonl, runs_folder, write_json
 from knowtuning.evaluation.facts import f1, summarise
+from knowtuning.files import read_jsonl, write_json
+from knowtuning.run import runs_folder
 from knowtuning.study.cell import Cell
 from knowtuning.study.plan import Point
 
@@ -28,7 +29,7 @@ def run_point(cell: Cell, point: Point, arms: Iterable[str], say: Callable[[str]
         "point": {"axis": point.axis, "value": point.value},
         "seed": cell.seed,
         "arms": found,
-        "base": recall(point.profile),
+        "base": recall(point.recipe),
         "chosen reward at the end": drift,
     }
     return write_json(cell.folder / "point.json", record)
@@ -50,8 +51,8 @@ def means(rows: list[dict], relations: int) -> dict[str, float | None]:
     return found
 
 
-def recall(profile: str) -> dict[str, float]:
-    """Share of the facts that the base of a profile knows, by tier, as notebook 00 measured it."""
-    rows = read_jsonl(runs_folder() / profile / "base" / "knowledge.jsonl")
+def recall(recipe: str) -> dict[str, float]:
+    """Share of the facts that the base of a recipe knows, by tier, as notebook 00 measured it."""
+    rows = read_jsonl(runs_folder() / recipe / "base" / "knowledge.jsonl")
     tiers = dict.fromkeys(row["tier"] for row in rows)
     return {f"{tier} recall": mean(row["known"] for row in rows if row["tier"] == tier) for tier in tiers}

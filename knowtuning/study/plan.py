@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from knowtuning.arms import ARMS
-from knowtuning.profiles import Profile, get_profile
+from knowtuning.recipe import Recipe, get_recipe
 
 # Controls that the paper lacks; they exist in the study only, beside the arms of the notebooks.
 CONTROLS = {
@@ -33,7 +33,7 @@ class Point:
 
     axis: str
     value: str
-    profile: str
+    recipe: str
     method: Method = Method()
     false_share: float = 0.0
 
@@ -54,7 +54,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Study:
-    """Cells (training seeds by profile), the seeds of tuning, which no cell has, and the points of the map."""
+    """Cells (training seeds by recipe), the seeds of tuning, which no cell has, and the points of the map."""
 
     cells: dict[str, tuple[int, ...]]
     tuning: str
@@ -62,7 +62,7 @@ class Study:
     points: tuple[Point, ...]
     point_seeds: tuple[int, ...]
     arms: tuple[str, ...] = STUDIED
-    rates: tuple[float, ...] = (0.5, 1.0, 2.0)  # the grid of every arm: multiples of the profile's learning rates
+    rates: tuple[float, ...] = (0.5, 1.0, 2.0)  # the grid of every arm: multiples of the recipe's learning rates
     responses: int = 6
     confidence_samples: int = 8  # Tian et al. take 20
     confidence_tokens: int = 24
@@ -70,16 +70,16 @@ class Study:
     judged_against: tuple[str, ...] = ("sft", "rlaif", "facttune")
 
 
-def _points(profile: str, told: tuple[int, ...]) -> tuple[Point, ...]:
+def _points(recipe: str, told: tuple[int, ...]) -> tuple[Point, ...]:
     """One axis after another, around the default."""
     default = Method()
-    points = [Point("default", "", profile)]
-    points += [Point("exposure", str(n), f"{profile}-told-{n}") for n in told]
-    points += [Point("annotator errors", str(share), profile, false_share=share) for share in (0.3,)]
-    points += [Point("alpha", str(a), profile, replace(default, alpha=a)) for a in (0.25, 1.0)]
-    points += [Point("beta", str(b), profile, replace(default, beta=b)) for b in (0.25, 0.75)]
-    points += [Point("gamma", str(g), profile, replace(default, gamma=g)) for g in (0.0, 1.0)]
-    points += [Point("selection", s, profile, replace(default, select=s)) for s in ("random", "easiest")]
+    points = [Point("default", "", recipe)]
+    points += [Point("exposure", str(n), f"{recipe}-told-{n}") for n in told]
+    points += [Point("annotator errors", str(share), recipe, false_share=share) for share in (0.3,)]
+    points += [Point("alpha", str(a), recipe, replace(default, alpha=a)) for a in (0.25, 1.0)]
+    points += [Point("beta", str(b), recipe, replace(default, beta=b)) for b in (0.25, 0.75)]
+    points += [Point("gamma", str(g), recipe, replace(default, gamma=g)) for g in (0.0, 1.0)]
+    points += [Point("selection", s, recipe, replace(default, select=s)) for s in ("random", "easiest")]
     return tuple(points)
 
 
@@ -116,7 +116,7 @@ def get_study(name: str) -> Study:
     return STUDIES[name]
 
 
-def at_point(point: Point) -> Profile:
-    """The profile of a point, with its annotators."""
-    profile = get_profile(point.profile)
-    return replace(profile, lab=replace(profile.lab, false_share=point.false_share))
+def at_point(point: Point) -> Recipe:
+    """The recipe of a point, with its annotators."""
+    recipe = get_recipe(point.recipe)
+    return replace(recipe, lab=replace(recipe.lab, false_share=point.false_share))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from knowtuning.artifacts import DataError, read_json, shown, write_text
+from knowtuning.files import DataError, read_json, shown, write_text
 
 DIGITS = 3
 

@@ -1,6 +1,6 @@
 """The steps of the study, one process each, as the Snakefile calls them: rates, choose, cell, point, judge, tables.
 
-python -m knowtuning.study.run cell --study lab --profile lab --seed 0
+python -m knowtuning.study.run cell --study lab --recipe lab --seed 0
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowtuning.artifacts import DataError, read_json, runs_folder, write_json
-from knowtuning.profiles import Profile, get_profile
+from knowtuning.files import DataError, read_json, write_json
 from knowtuning.progress import FILE_VARIABLE
+from knowtuning.recipe import Recipe, get_recipe
+from knowtuning.run import runs_folder
 from knowtuning.study.plan import Method, Study, at_point, get_study
 from knowtuning.teacher.errors import TeacherError
 
@@ -32,7 +33,7 @@ def rates(name: str, study: Study, seed: int) -> None:
     from knowtuning.study.tuning import try_rates
 
     folder = study_folder(name) / "tuning" / f"seed-{seed}"
-    try_rates(_cell(study, get_profile(study.tuning), folder, seed, {}), study.arms, study.rates, say=_say)
+    try_rates(_cell(study, get_recipe(study.tuning), folder, seed, {}), study.arms, study.rates, say=_say)
 
 
 def choose(name: str, study: Study) -> None:
@@ -44,13 +45,13 @@ def choose(name: str, study: Study) -> None:
     write_json(folder / "tuning.json", choose(tried))
 
 
-def cell(name: str, study: Study, profile: str, seed: int) -> None:
+def cell(name: str, study: Study, recipe: str, seed: int) -> None:
     """All arms on one base with one training seed."""
     from knowtuning.study.cell import run_cell
 
     folder = study_folder(name)
-    place = folder / profile / f"seed-{seed}"
-    run_cell(_cell(study, get_profile(profile), place, seed, _chosen(folder)), study.arms, say=_say)
+    place = folder / recipe / f"seed-{seed}"
+    run_cell(_cell(study, get_recipe(recipe), place, seed, _chosen(folder)), study.arms, say=_say)
 
 
 def point(name: str, study: Study, place: str, seed: int) -> None:
@@ -62,7 +63,7 @@ def point(name: str, study: Study, place: str, seed: int) -> None:
     made = _cell(study, at_point(at), folder / "map" / place / f"seed-{seed}", seed, _chosen(folder), at.method)
     if at.unturned:
         made.take(
-            _cell(study, get_profile(at.profile), folder / at.profile / f"seed-{seed}", seed, made.rates), at.unturned
+            _cell(study, get_recipe(at.recipe), folder / at.recipe / f"seed-{seed}", seed, made.rates), at.unturned
         )
     run_point(made, at, study.map_arms, say=_say)
 
@@ -71,8 +72,8 @@ def judge(name: str, study: Study) -> None:
     """Judges of known errors on KnowTuning's answers beside SFT's and the baselines', of two cells."""
     from knowtuning.study.judged import judge_cells
 
-    profile, (tested, calibrated, *_) = next(iter(study.cells.items()))
-    judge_cells(study_folder(name), profile, tested, calibrated, "knowtuning", study.judged_against, say=_say)
+    recipe, (tested, calibrated, *_) = next(iter(study.cells.items()))
+    judge_cells(study_folder(name), recipe, tested, calibrated, "knowtuning", study.judged_against, say=_say)
 
 
 def tables(name: str, study: Study) -> None:
@@ -83,12 +84,12 @@ def tables(name: str, study: Study) -> None:
 
 
 def _cell(
-    study: Study, profile: Profile, folder: Path, seed: int, rates: dict[str, float], method: Method | None = None
+    study: Study, recipe: Recipe, folder: Path, seed: int, rates: dict[str, float], method: Method | None = None
 ) -> Cell:
     from knowtuning.study.cell import Cell
 
     sizes = (study.responses, study.confidence_samples, study.confidence_tokens)
-    return Cell(profile, seed, folder, method or Method(), rates, *sizes)
+    return Cell(recipe, seed, folder, method or Method(), rates, *sizes)
 
 
 def _chosen(folder: Path) -> dict[str, float]:
@@ -104,19 +105,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m knowtuning.study.run", description=__doc__.splitlines()[0])
     parser.add_argument("step", choices=("rates", "choose", "cell", "point", "judge", "tables"))
     parser.add_argument("--study", default="lab")
-    parser.add_argument("--profile", default="")
+    parser.add_argument("--recipe", default="")
     parser.add_argument("--point", default="")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(argv)
     study, folder = get_study(given.study), study_folder(given.study)
-    what = given.point or given.profile or given.step
+    what = given.point or given.recipe or given.step
     (folder / "progress").mkdir(parents=True, exist_ok=True)
     progress = folder / "progress" / f"{what} {given.seed}.json"
     os.environ[FILE_VARIABLE] = str(progress.resolve())
     steps = {
         "rates": partial(rates, seed=given.seed),
         "choose": choose,
-        "cell": partial(cell, profile=given.profile, seed=given.seed),
+        "cell": partial(cell, recipe=given.recipe, seed=given.seed),
         "point": partial(point, place=given.point, seed=given.seed),
         "judge": judge,
         "tables": tables,

@@ -77,14 +77,14 @@ def cells(
     against: str = "sft",
 ) -> Rows:
     """For `figures.cells_by_base`: the difference of two arms in every cell that has both."""
-    bases = {(row["profile"], row["seed"]): row["base_seed"] for row in study["coverage"]}
-    scores = {(row["profile"], row["seed"], row["arm"]): row for row in study["cells"] if row["decoding"] == decoding}
+    bases = {(row["recipe"], row["seed"]): row["base_seed"] for row in study["coverage"]}
+    scores = {(row["recipe"], row["seed"], row["arm"]): row for row in study["cells"] if row["decoding"] == decoding}
     rows = []
-    for (profile, seed, name), row in scores.items():
-        other = scores.get((profile, seed, against))
+    for (recipe, seed, name), row in scores.items():
+        other = scores.get((recipe, seed, against))
         for metric in metrics if name == arm and other else ():
             if None in (row[metric], other[metric]):
                 continue
-            about = {"domain": row["domain"], "base": bases[profile, seed], "seed": seed, "metric": metric}
+            about = {"domain": row["domain"], "base": bases[recipe, seed], "seed": seed, "metric": metric}
             rows.append({**about, "difference": row[metric] - other[metric]})
     return rows

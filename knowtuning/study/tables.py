@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from knowtuning.artifacts import DataError, read_json, shown
+from knowtuning.files import DataError, read_json, shown
 from knowtuning.lab.settings import LAB
 from knowtuning.study.claims import BANDS, PRICED_AS
 from knowtuning.study.cost import mean_over_cells
@@ -87,15 +87,15 @@ def domains(study: Study) -> list[str]:
 
 
 def coverage(study: Study) -> Rows:
-    """Which cells there are: profile, seeds, arms, and what is missing."""
-    seeds = _group(study["coverage"], "domain", "profile", "base_seed")
+    """Which cells there are: recipe, seeds, arms, and what is missing."""
+    seeds = _group(study["coverage"], "domain", "recipe", "base_seed")
     rows = [
-        {"domain": domain, "profile": profile, "base seed": base}
+        {"domain": domain, "recipe": recipe, "base seed": base}
         | {"training seeds": ", ".join(str(row["seed"]) for row in found), "arms": max(row["arms"] for row in found)}
         | {"missing": "; ".join(f"seed {row['seed']}: {_named(row)}" for row in found if row["missing"])}
-        for (domain, profile, base), found in seeds.items()
+        for (domain, recipe, base), found in seeds.items()
     ]
-    return rows + [{"profile": name, "missing": "not finished, not used"} for name in study["unfinished"]]
+    return rows + [{"recipe": name, "missing": "not finished, not used"} for name in study["unfinished"]]
 
 
 def text_metrics(study: Study, decoding: str = "greedy") -> Rows:

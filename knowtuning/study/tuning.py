@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import mean
 
-from knowtuning.artifacts import DataError, read_json, write_json
+from knowtuning.files import DataError, read_json, write_json
 from knowtuning.study.cell import Cell, learning_rate
 from knowtuning.study.map import means
 
@@ -18,7 +18,7 @@ def try_rates(
 ) -> Path:
     """Train every arm with every rate of the grid on a cell's seed, score validation answers, and write `rates.json`.
 
-    What an arm starts from (ka, sft) is trained at the profile's own rate, so that the arms do not depend on each
+    What an arm starts from (ka, sft) is trained at the recipe's own rate, so that the arms do not depend on each
     other.
     """
     rows = []
@@ -28,7 +28,7 @@ def try_rates(
             if not path.exists():
                 write_json(path, _tried(cell, arm, rate))
             rows.append(read_json(path))
-            say(f"{cell.profile.name} seed {cell.seed}: {arm} at {rows[-1]['rate']:g}, F1 {rows[-1]['f1']:.3f}")
+            say(f"{cell.recipe.name} seed {cell.seed}: {arm} at {rows[-1]['rate']:g}, F1 {rows[-1]['f1']:.3f}")
     return write_json(cell.folder / "rates.json", rows)
 
 
@@ -40,7 +40,7 @@ def _tried(cell: Cell, arm: str, rate: float) -> dict:
         "arm": arm,
         "seed": cell.seed,
         "multiple": rate,
-        "rate": learning_rate(cell.profile, arm, rate),
+        "rate": learning_rate(cell.recipe, arm, rate),
         "f1": found["f1"] / 100,
         "percent_correct": found["percent_correct"],
         "completeness": found["completeness"],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from openai import APIConnectionError, APIStatusError
 
-from knowtuning.artifacts import read_json, stream_jsonl, write_json, write_parts
+from knowtuning.files import read_json, stream_jsonl, write_json, write_parts
 from knowtuning.teacher.budget import upper_bound
 from knowtuning.teacher.cache import cache_key
 from knowtuning.teacher.completion import read_usage

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 from knowtuning.teacher.prompts import Task, response_format
 
 _OPENING = b'{"key": "'

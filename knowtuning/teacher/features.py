@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from knowtuning.artifacts import DataError, read_json, write_json
+from knowtuning.files import DataError, read_json, write_json
 from knowtuning.teacher.prompts import Task, messages, response_format
 
 STRUCTURED = ("json_schema", "json_object", "text")

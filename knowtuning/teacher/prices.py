@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from knowtuning.artifacts import ROOT, DataError
+from knowtuning.files import ROOT, DataError
 from knowtuning.teacher.cache import Paid
 
 TABLE = ROOT / "data" / "prices.yaml"

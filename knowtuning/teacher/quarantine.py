@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
-from knowtuning.artifacts import read_jsonl, write_jsonl
+from knowtuning.files import read_jsonl, write_jsonl
 
 
 def listed(path: Path, task: str) -> set[str]:

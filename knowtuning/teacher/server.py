@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from knowtuning.artifacts import ROOT
+from knowtuning.files import ROOT
 from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.serving.app import build_app
 from knowtuning.teacher.serving.completion import Model

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 from knowtuning.training.scored import innermost
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
-from knowtuning.profiles import Profile
+from knowtuning.recipe import Recipe
 from knowtuning.training.launch import train_elsewhere, wants_processes
 from knowtuning.training.packed import IGNORE, pack, packed
 from knowtuning.training.prompts import encode_within
@@ -131,7 +131,7 @@ def dpo_trainer(
     model: Any,
     tokenizer: Any,
     pairs: list[dict],
-    profile: Profile,
+    recipe: Recipe,
     seed: int,
     output: Path | str,
     gamma: float = 0.2,
@@ -145,13 +145,13 @@ def dpo_trainer(
     ln 2. `watched` pairs of each aspect, drawn from the training pairs, are evaluated before and during training, to
     see which aspect is learnt when; 0: none.
     """
-    examples, _ = dpo_examples(tokenizer, pairs, profile.max_length)
+    examples, _ = dpo_examples(tokenizer, pairs, recipe.max_length)
     watching = watch(examples, pairs, watched, seed)
-    trainer = build_trainer(model, tokenizer, examples, watching, profile, seed, output, gamma, beta)
+    trainer = build_trainer(model, tokenizer, examples, watching, recipe, seed, output, gamma, beta)
     # after the trainer, which gives the adapter the dtype that policy and reference must share
-    add_reference(trainer, examples, reference_model or trainer.model, Path(output) / "reference", profile.score_tokens)
+    add_reference(trainer, examples, reference_model or trainer.model, Path(output) / "reference", recipe.score_tokens)
     trainer.train_dataset, trainer.eval_dataset = datasets(examples, watching)
-    trainer.profile = profile
+    trainer.recipe = recipe
     trainer.job = {"stage": "dpo", "examples": examples, "watched": watching, "seed": seed}
     trainer.job |= {"gamma": gamma, "beta": beta}
     return trainer
@@ -162,15 +162,15 @@ def build_trainer(
     tokenizer: Any,
     examples: list[dict],
     watched: dict[str, list[dict]],
-    profile: Profile,
+    recipe: Recipe,
     seed: int,
     output: Path | str,
     gamma: float,
     beta: float,
 ) -> PreferenceTrainer:
     """The trainer over tokenised examples, those to be `watched` by aspect."""
-    steps = -(-len(examples) // profile.dpo_batch) * profile.dpo_epochs
-    at_once = profile.dpo_micro_batch or profile.dpo_batch // profile.num_processes
+    steps = -(-len(examples) // recipe.dpo_batch) * recipe.dpo_epochs
+    at_once = recipe.dpo_micro_batch or recipe.dpo_batch // recipe.num_processes
     train, evaluated = datasets(examples, watched)
     trainer = PreferenceTrainer(
         model=model,
@@ -180,21 +180,21 @@ def build_trainer(
         data_collator=collate_pairs,
         args=DPOConfig(
             output_dir=str(output),
-            num_train_epochs=profile.dpo_epochs,
+            num_train_epochs=recipe.dpo_epochs,
             per_device_train_batch_size=at_once,
-            gradient_accumulation_steps=profile.dpo_batch // (at_once * profile.num_processes),
+            gradient_accumulation_steps=recipe.dpo_batch // (at_once * recipe.num_processes),
             per_device_eval_batch_size=max([1, *map(len, watched.values())]),
-            learning_rate=profile.dpo_learning_rate,
-            max_length=profile.max_length,
+            learning_rate=recipe.dpo_learning_rate,
+            max_length=recipe.max_length,
             beta=beta,
             eval_strategy="steps" if watched else "no",
             eval_steps=max(1, steps // 5),
             save_strategy="no",
             seed=seed,
-            **shared_arguments(profile),
+            **shared_arguments(recipe),
         ),
     )
-    trainer.gamma, trainer.sft_mean, trainer.compiles = gamma, profile.dpo_sft_mean, profile.compile
+    trainer.gamma, trainer.sft_mean, trainer.compiles = gamma, recipe.dpo_sft_mean, recipe.compile
     return trainer
 
 
@@ -232,8 +232,8 @@ def step_zero(trainer: PreferenceTrainer) -> list[dict]:
 
 def train_dpo(trainer: PreferenceTrainer) -> tuple[Any, list[dict], list[dict], dict[str, Any]]:
     """Train and return (model, rows by step, rows by step and aspect, numbers)."""
-    if wants_processes(trainer.profile):
-        found = train_elsewhere(trainer.model, trainer.profile, trainer.job)
+    if wants_processes(trainer.recipe):
+        found = train_elsewhere(trainer.model, trainer.recipe, trainer.job)
     else:
         found = outcome(trainer, run_trainer(trainer, "training").metrics)
     history = found["history"]

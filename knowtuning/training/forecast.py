@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
-from knowtuning.profiles import Profile
+from knowtuning.recipe import Recipe
 from knowtuning.training.gauge import stage_flops
 from knowtuning.training.head import LOGITS
 from knowtuning.training.shapes import adapter_parameters, matrix_parameters, weight_bytes, with_layers
@@ -25,8 +25,8 @@ RESERVE = 2**30  # CUDA itself, and what its allocator cannot use
 TRAINED = ("SFT", "DPO")
 # tokens of the largest evaluation while training: a batch of validation rows; the watched pairs of one aspect
 EVALUATED = {
-    "SFT": lambda profile: profile.eval_batch * profile.max_length,
-    "DPO": lambda profile: 2 * WATCHED * profile.max_length,
+    "SFT": lambda recipe: recipe.eval_batch * recipe.max_length,
+    "DPO": lambda recipe: 2 * WATCHED * recipe.max_length,
 }
 PAIRS = 3  # per row: one for each aspect
 AUGMENTED = 2  # rows of D_ka per row: itself, and its rewriting
@@ -45,31 +45,31 @@ class Need:
         return self.weights + self.adapter + self.activations + RESERVE
 
 
-def needs(profile: Profile, config: PretrainedConfig, per_token: dict[str, float] | None = None) -> dict[str, Need]:
+def needs(recipe: Recipe, config: PretrainedConfig, per_token: dict[str, float] | None = None) -> dict[str, Need]:
     """Memory of each stage, by its name.
 
     Args:
         per_token: bytes that a layer was measured to keep of a token in "SFT" and "DPO", in place of arithmetic.
     """
-    whole = weight_bytes(config, profile.quantisation, profile.dtype)
+    whole = weight_bytes(config, recipe.quantisation, recipe.dtype)
     found = {}
     for stage in ("SFT", "perplexity", "generation", "DPO"):
         if stage in TRAINED:
-            kept = (per_token or {}).get(stage, _kept(profile, config))
-            made = max(_training(profile, config, stage, kept), EVALUATED[stage](profile) * forward(profile, config))
+            kept = (per_token or {}).get(stage, _kept(recipe, config))
+            made = max(_training(recipe, config, stage, kept), EVALUATED[stage](recipe) * forward(recipe, config))
         elif stage == "generation":
-            made = _generation(profile, config)
+            made = _generation(recipe, config)
         else:
-            made = profile.score_tokens * forward(profile, config)
-        shared = profile.num_processes if stage in TRAINED and profile.parallel == "fsdp" else 1
-        made += _dequantised(profile, config)
-        found[stage] = Need(whole // shared, _adapter(profile, config, stage), round(made))
+            made = recipe.score_tokens * forward(recipe, config)
+        shared = recipe.num_processes if stage in TRAINED and recipe.parallel == "fsdp" else 1
+        made += _dequantised(recipe, config)
+        found[stage] = Need(whole // shared, _adapter(recipe, config, stage), round(made))
     return found
 
 
-def largest_need(profile: Profile, config: PretrainedConfig) -> tuple[str, int]:
+def largest_need(recipe: Recipe, config: PretrainedConfig) -> tuple[str, int]:
     """The stage that needs most memory on a card, and its bytes, by arithmetic."""
-    return max(((stage, need.total) for stage, need in needs(profile, config).items()), key=lambda found: found[1])
+    return max(((stage, need.total) for stage, need in needs(recipe, config).items()), key=lambda found: found[1])
 
 
 def cache_bytes(config: PretrainedConfig, tokens: int, dtype: str) -> int:
@@ -79,51 +79,51 @@ def cache_bytes(config: PretrainedConfig, tokens: int, dtype: str) -> int:
     return 2 * config.num_hidden_layers * heads * width * tokens * getattr(torch, dtype).itemsize
 
 
-def _kept(profile: Profile, config: PretrainedConfig) -> float:
+def _kept(recipe: Recipe, config: PretrainedConfig) -> float:
     """Bytes of a token that every layer keeps: all for its backward pass, or with checkpointing its input alone."""
-    return _bytes(profile, config, (1, 0) if profile.checkpointing else KEPT)
+    return _bytes(recipe, config, (1, 0) if recipe.checkpointing else KEPT)
 
 
-def _training(profile: Profile, config: PretrainedConfig, stage: str, kept: float) -> float:
+def _training(recipe: Recipe, config: PretrainedConfig, stage: str, kept: float) -> float:
     """Bytes of the largest training pass: what all layers keep, and the layer at work, or the head if that is more."""
-    tokens = tokens_at_once(profile, stage)
-    layer = _bytes(profile, config, WORKING) + (_bytes(profile, config, KEPT) if profile.checkpointing else 0)
-    head = HEAD + tokens * _bytes(profile, config, (2, 0))
+    tokens = tokens_at_once(recipe, stage)
+    layer = _bytes(recipe, config, WORKING) + (_bytes(recipe, config, KEPT) if recipe.checkpointing else 0)
+    head = HEAD + tokens * _bytes(recipe, config, (2, 0))
     return tokens * kept * config.num_hidden_layers + max(tokens * layer, head)
 
 
-def _generation(profile: Profile, config: PretrainedConfig) -> float:
+def _generation(recipe: Recipe, config: PretrainedConfig) -> float:
     """Bytes of the keys and values of a batch's full answers, of reading its prompts, and of drawing a token."""
-    cache = cache_bytes(config, tokens_at_once(profile, "generation"), profile.dtype)
-    prompts = PROMPT_TOKENS * forward(profile, config)
-    return cache * (1 + 2 / config.num_hidden_layers) + profile.eval_batch * (prompts + SAMPLING * config.vocab_size)
+    cache = cache_bytes(config, tokens_at_once(recipe, "generation"), recipe.dtype)
+    prompts = PROMPT_TOKENS * forward(recipe, config)
+    return cache * (1 + 2 / config.num_hidden_layers) + recipe.eval_batch * (prompts + SAMPLING * config.vocab_size)
 
 
-def forward(profile: Profile, config: PretrainedConfig) -> float:
+def forward(recipe: Recipe, config: PretrainedConfig) -> float:
     """Bytes of a token in a pass without gradients."""
-    return _bytes(profile, config, FORWARD)
+    return _bytes(recipe, config, FORWARD)
 
 
-def _bytes(profile: Profile, config: PretrainedConfig, numbers: tuple[float, float]) -> float:
+def _bytes(recipe: Recipe, config: PretrainedConfig, numbers: tuple[float, float]) -> float:
     hidden, intermediate = numbers
-    width = getattr(torch, profile.dtype).itemsize
+    width = getattr(torch, recipe.dtype).itemsize
     return width * (hidden * config.hidden_size + intermediate * config.intermediate_size)
 
 
-def _dequantised(profile: Profile, config: PretrainedConfig) -> int:
+def _dequantised(recipe: Recipe, config: PretrainedConfig) -> int:
     """Bytes of the largest matrix of a layer, which NF4 unpacks to be multiplied with."""
-    if profile.quantisation == "none":
+    if recipe.quantisation == "none":
         return 0
-    return config.hidden_size * config.intermediate_size * getattr(torch, profile.dtype).itemsize
+    return config.hidden_size * config.intermediate_size * getattr(torch, recipe.dtype).itemsize
 
 
-def _adapter(profile: Profile, config: PretrainedConfig, stage: str) -> int:
+def _adapter(recipe: Recipe, config: PretrainedConfig, stage: str) -> int:
     """Bytes of the adapter; in training also of its gradients, AdamW's two means and, for DPO, TRL's copy of it.
 
     TRL holds an adapter in bfloat16 over NF4, PEFT in float32 over other bases.
     """
     copies = {"SFT": 4, "DPO": 5}.get(stage, 1)
-    return copies * adapter_parameters(config, profile) * (2 if profile.quantisation == "nf4" else 4)
+    return copies * adapter_parameters(config, recipe) * (2 if recipe.quantisation == "nf4" else 4)
 
 
 @dataclass(frozen=True)
@@ -137,21 +137,21 @@ class Plan:
     flops: float
 
 
-def plan(profile: Profile, config: PretrainedConfig, stages: list[Stage], layers: int, rows: int) -> list[Plan]:
+def plan(recipe: Recipe, config: PretrainedConfig, stages: list[Stage], layers: int, rows: int) -> list[Plan]:
     """What a data set of `rows` rows would take, of the lengths that are assumed of it.
 
     Seconds are those of the stages for as many tokens, times the share of the arithmetic that their `layers` layers
     had. Generation is that of one arm: the test questions in two decodings, every answer to its limit.
     """
-    length = mean_length(profile.max_length)
+    length = mean_length(recipe.max_length)
     pairs = PAIRS * rows * 2 * length
-    answers = 2 * profile.test_rows * profile.max_new_tokens
+    answers = 2 * recipe.test_rows * recipe.max_new_tokens
     parts = (
-        ("SFT", "SFT", rows * profile.sft_epochs * length),
-        ("KA", "SFT", AUGMENTED * rows * profile.sft_epochs * length),
+        ("SFT", "SFT", rows * recipe.sft_epochs * length),
+        ("KA", "SFT", AUGMENTED * rows * recipe.sft_epochs * length),
         ("perplexity", "perplexity", rows * length),
         ("reference", "reference", pairs),
-        ("DPO", "DPO", pairs * profile.dpo_epochs),
+        ("DPO", "DPO", pairs * recipe.dpo_epochs),
         ("answers", "generation", answers),
     )
     whole = matrix_parameters(config)

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from knowtuning.profiles import Profile
 from knowtuning.progress import progress
+from knowtuning.recipe import Recipe
 from knowtuning.training.batches import batches
 from knowtuning.training.models import load_adapter, load_base
 from knowtuning.training.prompts import encode_prompts
@@ -23,11 +23,11 @@ DECODINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def load_policy(profile: Profile, base: str | Path, adapter: str | Path | None = None) -> Any:
-    """The base, under an adapter if one is named, in the engine of the profile: what `generate` takes as its model."""
-    if profile.engine == "vllm":
-        return VllmEngine(base, adapter, profile.quantisation, profile.dtype)
-    model = load_base(base, profile.quantisation, profile.dtype)
+def load_policy(recipe: Recipe, base: str | Path, adapter: str | Path | None = None) -> Any:
+    """The base, under an adapter if one is named, in the engine of the recipe: what `generate` takes as its model."""
+    if recipe.engine == "vllm":
+        return VllmEngine(base, adapter, recipe.quantisation, recipe.dtype)
+    model = load_base(base, recipe.quantisation, recipe.dtype)
     return load_adapter(model, adapter) if adapter else model
 
 

@@ -11,20 +11,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from knowtuning.artifacts import read_json, write_json
-from knowtuning.profiles import Profile
+from knowtuning.files import read_json, write_json
+from knowtuning.recipe import Recipe
 from knowtuning.training.models import save_adapter
 
 WORKER = "knowtuning.training.worker"
 
 
-def wants_processes(profile: Profile) -> bool:
+def wants_processes(recipe: Recipe) -> bool:
     """Whether this process should hand training over to `num_processes` others; not if it is one of them."""
-    return profile.num_processes > 1 and "LOCAL_RANK" not in os.environ
+    return recipe.num_processes > 1 and "LOCAL_RANK" not in os.environ
 
 
-def train_elsewhere(model: Any, profile: Profile, job: dict[str, Any]) -> dict[str, Any]:
-    """Train the adapter of `model` in `profile.num_processes` processes on this machine; the model gets the result.
+def train_elsewhere(model: Any, recipe: Recipe, job: dict[str, Any]) -> dict[str, Any]:
+    """Train the adapter of `model` in `recipe.num_processes` processes on this machine; the model gets the result.
 
     Args:
         model: base with adapter; while the others train it waits in main memory.
@@ -42,10 +42,10 @@ def train_elsewhere(model: Any, profile: Profile, job: dict[str, Any]) -> dict[s
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_adapter(model, folder / "start", "Where training starts.")
-        told = {"base": model.name_or_path, "profile": asdict(profile) | {"lab": None}, **job}
+        told = {"base": model.name_or_path, "recipe": asdict(recipe) | {"lab": None}, **job}
         write_json(folder / "job.json", told)
         _make_room(model, device)
-        _torchrun(folder, profile.num_processes)
+        _torchrun(folder, recipe.num_processes)
         model.to(device)
         set_peft_model_state_dict(model, load_peft_weights(str(folder / "adapter"), device=str(device)))
         return read_json(folder / "result.json")

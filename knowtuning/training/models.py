@@ -13,8 +13,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
-from knowtuning.artifacts import read_json, write_json, write_text
-from knowtuning.profiles import Profile
+from knowtuning.files import read_json, write_json, write_text
+from knowtuning.recipe import Recipe
 from knowtuning.training.allocator import bound_compiled_kernels, keep_freed_memory
 from knowtuning.training.prompts import use_form
 
@@ -78,14 +78,14 @@ def keep_nf4_weights_unpacked() -> None:
     modules.has_avx512bf16 = lambda: False
 
 
-def new_adapter(model: Any, profile: Profile, seed: int) -> PeftModel:
+def new_adapter(model: Any, recipe: Recipe, seed: int) -> PeftModel:
     """Put a fresh LoRA adapter on the base; B starts at zero, so that the adapted model equals the base."""
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=profile.lora_rank,
-        lora_alpha=profile.lora_alpha,
-        lora_dropout=profile.lora_dropout,
-        target_modules=list(profile.lora_targets),
+        r=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=list(recipe.lora_targets),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)

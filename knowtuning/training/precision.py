@@ -8,7 +8,7 @@ from pathlib import Path
 
 from knowtuning.lab.base import knowledge
 from knowtuning.lab.world import World
-from knowtuning.profiles import Profile
+from knowtuning.recipe import Recipe
 from knowtuning.training.models import load_base, load_tokenizer, new_adapter
 from knowtuning.training.sft import train_sft
 
@@ -16,7 +16,7 @@ CHOICES = (("nf4", "float32"), ("nf4", "bfloat16"), ("none", "float32"), ("none"
 
 
 def compare_precisions(
-    base: str | Path, profile: Profile, rows: list[dict], seed: int, entities: int = 100, examples: int = 120
+    base: str | Path, recipe: Recipe, rows: list[dict], seed: int, entities: int = 100, examples: int = 120
 ) -> list[dict]:
     """Train one epoch on a few rows in each precision, and ask each untuned base for the facts of the best-known tier.
 
@@ -24,10 +24,10 @@ def compare_precisions(
         Rows `{"weights", "computation", "weights (MB)", "recall", "samples/s", "loss after"}`; recall is the share of
         facts that greedy decoding completes rightly, None where there is no lab to know them.
     """
-    tokenizer = load_tokenizer(base, profile.prompt)
-    world = World.load(profile.lab) if profile.lab else None
+    tokenizer = load_tokenizer(base, recipe.prompt)
+    world = World.load(recipe.lab) if recipe.lab else None
     asked = sorted(world.entities, key=world.exposures.get, reverse=True)[:entities] if world else []
-    short = replace(profile, sft_epochs=1, val_size=min(profile.val_size, examples // 4))
+    short = replace(recipe, sft_epochs=1, val_size=min(recipe.val_size, examples // 4))
     compared = []
     for quantisation, dtype in CHOICES:
         model = load_base(base, quantisation, dtype)

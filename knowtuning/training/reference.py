@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from knowtuning.artifacts import read_jsonl
+from knowtuning.files import read_jsonl
 from knowtuning.progress import progress
 from knowtuning.training.folding import folded
 from knowtuning.training.packed import IGNORE, pack, packed

@@ -18,8 +18,8 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from knowtuning.data.splits import holdout
-from knowtuning.profiles import Profile
 from knowtuning.progress import Tick, progress
+from knowtuning.recipe import Recipe
 from knowtuning.training.compiled import compiled
 from knowtuning.training.launch import train_elsewhere, wants_processes
 from knowtuning.training.models import device
@@ -115,18 +115,18 @@ class AnswerTrainer(PackedTrainer, SFTTrainer):
 
 
 def sft_trainer(
-    model: Any, tokenizer: Any, rows: list[dict], profile: Profile, seed: int, output: Path | str
+    model: Any, tokenizer: Any, rows: list[dict], recipe: Recipe, seed: int, output: Path | str
 ) -> AnswerTrainer:
     """Build TRL's trainer as the scripts use theirs: AdamW, cosine, clip 1.0, evaluation at every tenth of the steps.
 
     The validation examples are the first `val_size` of a permutation with seed 42, taken out of the training rows
     (LLaMA-Factory's `val_size`); without any, nothing is evaluated and the last checkpoint is the best.
     """
-    held = set(holdout(len(rows), profile.val_size))
-    at_once = profile.sft_micro_batch or profile.sft_batch // profile.num_processes
-    train, _ = sft_examples(tokenizer, [r for i, r in enumerate(rows) if i not in held], profile.max_length)
-    valid, _ = sft_examples(tokenizer, [rows[i] for i in sorted(held)], profile.max_length)
-    steps = -(-len(train) // profile.sft_batch) * profile.sft_epochs
+    held = set(holdout(len(rows), recipe.val_size))
+    at_once = recipe.sft_micro_batch or recipe.sft_batch // recipe.num_processes
+    train, _ = sft_examples(tokenizer, [r for i, r in enumerate(rows) if i not in held], recipe.max_length)
+    valid, _ = sft_examples(tokenizer, [rows[i] for i in sorted(held)], recipe.max_length)
+    steps = -(-len(train) // recipe.sft_batch) * recipe.sft_epochs
     every = max(1, steps // 10)
     trainer = AnswerTrainer(
         model=model,
@@ -136,24 +136,24 @@ def sft_trainer(
         data_collator=collate,
         args=SFTConfig(
             output_dir=str(output),
-            num_train_epochs=profile.sft_epochs,
+            num_train_epochs=recipe.sft_epochs,
             per_device_train_batch_size=at_once,
-            gradient_accumulation_steps=profile.sft_batch // (at_once * profile.num_processes),
-            per_device_eval_batch_size=profile.eval_batch,
-            learning_rate=profile.sft_learning_rate,
-            max_length=profile.max_length,
+            gradient_accumulation_steps=recipe.sft_batch // (at_once * recipe.num_processes),
+            per_device_eval_batch_size=recipe.eval_batch,
+            learning_rate=recipe.sft_learning_rate,
+            max_length=recipe.max_length,
             eval_strategy="steps" if valid else "no",
             eval_steps=every,
             save_strategy="steps" if valid else "no",
             save_steps=every,
             save_total_limit=1,
-            load_best_model_at_end=bool(valid) and profile.num_processes == 1,
+            load_best_model_at_end=bool(valid) and recipe.num_processes == 1,
             metric_for_best_model="eval_loss",
             seed=seed,
-            **shared_arguments(profile),
+            **shared_arguments(recipe),
         ),
     )
-    trainer.compiles = profile.compile
+    trainer.compiles = recipe.compile
     return trainer
 
 
@@ -162,7 +162,7 @@ def collate(examples: list[dict]) -> dict[str, Any]:
     return pack([example["input_ids"] for example in examples], [example["labels"] for example in examples])
 
 
-def shared_arguments(profile: Profile) -> dict[str, Any]:
+def shared_arguments(recipe: Recipe) -> dict[str, Any]:
     """Arguments that SFT and DPO have in common (facts of the scripts: cosine, no warm-up, no decay, clip 1.0)."""
     return {
         "lr_scheduler_type": "cosine",
@@ -173,27 +173,27 @@ def shared_arguments(profile: Profile) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "report_to": "none",
         "disable_tqdm": True,
-        "gradient_checkpointing": profile.checkpointing,
-        "use_liger_kernel": profile.liger,
+        "gradient_checkpointing": recipe.checkpointing,
+        "use_liger_kernel": recipe.liger,
         "bf16": device() != "cpu",
         "use_cpu": device() == "cpu",
         "dataloader_pin_memory": device() != "cpu",
         "ddp_find_unused_parameters": False,
-        "fsdp": profile.parallel == "fsdp" and profile.num_processes > 1,
+        "fsdp": recipe.parallel == "fsdp" and recipe.num_processes > 1,
     }
 
 
 def train_sft(
-    model: Any, tokenizer: Any, rows: list[dict], profile: Profile, seed: int
+    model: Any, tokenizer: Any, rows: list[dict], recipe: Recipe, seed: int
 ) -> tuple[Any, list[dict], dict[str, Any]]:
     """Fine-tune and return (model with the best adapter, rows `{"step", "loss"| "eval_loss"}`, numbers)."""
-    if wants_processes(profile):
-        found = train_elsewhere(model, profile, {"stage": "sft", "rows": rows, "seed": seed})
+    if wants_processes(recipe):
+        found = train_elsewhere(model, recipe, {"stage": "sft", "rows": rows, "seed": seed})
     else:
         with tempfile.TemporaryDirectory() as scratch:
-            trainer = sft_trainer(model, tokenizer, rows, profile, seed, scratch)
+            trainer = sft_trainer(model, tokenizer, rows, recipe, seed, scratch)
             found = outcome(trainer, run_trainer(trainer, "training").metrics)
-    _, cut = sft_examples(tokenizer, rows, profile.max_length)
+    _, cut = sft_examples(tokenizer, rows, recipe.max_length)
     losses = [{"step": h["step"], **{k: h[k] for k in ("loss", "eval_loss") if k in h}} for h in found["history"]]
     return (
         model.eval(),

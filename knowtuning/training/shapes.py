@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel
 
-from knowtuning.artifacts import DataError
+from knowtuning.files import DataError
 from knowtuning.lab.settings import SETTINGS, LabSettings
-from knowtuning.profiles import Profile
+from knowtuning.recipe import Recipe
 
 _LLAMA_2 = {"vocab_size": 32000, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
 # as their config.json files on the hub say
@@ -91,12 +91,12 @@ def matrix_parameters(config: PretrainedConfig) -> int:
     return sum(module.weight.numel() for module in weightless(config).modules() if type(module) is torch.nn.Linear)
 
 
-def adapter_parameters(config: PretrainedConfig, profile: Profile) -> int:
-    """Number of weights of the profile's LoRA adapter: rank times (inputs + outputs) of each matrix it is put on."""
+def adapter_parameters(config: PretrainedConfig, recipe: Recipe) -> int:
+    """Number of weights of the recipe's LoRA adapter: rank times (inputs + outputs) of each matrix it is put on."""
     return sum(
-        profile.lora_rank * (module.in_features + module.out_features)
+        recipe.lora_rank * (module.in_features + module.out_features)
         for name, module in weightless(config).named_modules()
-        if name.rpartition(".")[2] in profile.lora_targets
+        if name.rpartition(".")[2] in recipe.lora_targets
     )
 
 

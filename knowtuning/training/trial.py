@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
-from knowtuning.artifacts import runs_folder
 from knowtuning.knowledge.aspects import ASPECTS
 from knowtuning.knowledge.difficulty import score_facts
-from knowtuning.profiles import Profile
+from knowtuning.recipe import Recipe
+from knowtuning.run import runs_folder
 from knowtuning.training import stand_in
 from knowtuning.training.dpo import SIDES, add_reference, dpo_examples, dpo_trainer, step_zero
 from knowtuning.training.gauge import Memory, StepClock, synchronise, tensor_bytes
@@ -55,15 +55,15 @@ class TooLarge(RuntimeError):
         self.stage = stage
 
 
-def alone(profile: Profile) -> Profile:
-    """The profile as one of its processes tries it: its micro-batches, one epoch, nothing set aside or compiled.
+def alone(recipe: Recipe) -> Recipe:
+    """The recipe as one of its processes tries it: its micro-batches, one epoch, nothing set aside or compiled.
 
     A trial is so short that compiling would be most of its steps.
     """
     return replace(
-        profile,
-        sft_micro_batch=profile.sft_micro_batch or profile.sft_batch // profile.num_processes,
-        dpo_micro_batch=profile.dpo_micro_batch or profile.dpo_batch // profile.num_processes,
+        recipe,
+        sft_micro_batch=recipe.sft_micro_batch or recipe.sft_batch // recipe.num_processes,
+        dpo_micro_batch=recipe.dpo_micro_batch or recipe.dpo_batch // recipe.num_processes,
         sft_epochs=1,
         dpo_epochs=1,
         val_size=0,
@@ -73,39 +73,39 @@ def alone(profile: Profile) -> Profile:
     )
 
 
-def reduced(profile: Profile) -> Profile:
+def reduced(recipe: Recipe) -> Recipe:
     """The same with passes so short that a CPU gets through a few layers of a large base."""
     return replace(
-        profile,
+        recipe,
         sft_batch=2,
         sft_micro_batch=1,
         dpo_batch=1,
         dpo_micro_batch=1,
-        max_length=min(profile.max_length, 256),
+        max_length=min(recipe.max_length, 256),
         score_tokens=512,
         eval_batch=2,
         max_new_tokens=8,
     )
 
 
-def tokens_at_once(profile: Profile, stage: str) -> int:
+def tokens_at_once(recipe: Recipe, stage: str) -> int:
     """Tokens of the largest pass of a stage: micro-batches of the longest sequences, scoring's budget, full answers."""
-    one = alone(profile)
+    one = alone(recipe)
     of_stage = {
-        "SFT": one.sft_micro_batch * profile.max_length,
-        "DPO": 2 * one.dpo_micro_batch * profile.max_length,
-        "generation": profile.eval_batch * (stand_in.PROMPT_TOKENS + profile.max_new_tokens),
+        "SFT": one.sft_micro_batch * recipe.max_length,
+        "DPO": 2 * one.dpo_micro_batch * recipe.max_length,
+        "generation": recipe.eval_batch * (stand_in.PROMPT_TOKENS + recipe.max_new_tokens),
     }
-    return of_stage.get(stage, profile.score_tokens)
+    return of_stage.get(stage, recipe.score_tokens)
 
 
-def walk(config: PretrainedConfig, profile: Profile, steps: int, whole: bool = True) -> Iterator[Stage]:
+def walk(config: PretrainedConfig, recipe: Recipe, steps: int, whole: bool = True) -> Iterator[Stage]:
     """Go the way of notebooks 02 to 09 with a random base of this shape, and yield each stage as it is done.
 
     Every stage first makes its largest passes, for the memory, and then the timed ones, on text of usual lengths.
 
     Args:
-        profile: one process's (`alone`).
+        recipe: one process's (`alone`).
         steps: optimiser steps that are timed in SFT and DPO each.
         whole: whether these are all layers. Of some, it is looked at what each keeps in training, by a pass without the
             last one, and the largest evaluations are left out.
@@ -113,22 +113,22 @@ def walk(config: PretrainedConfig, profile: Profile, steps: int, whole: bool = T
     Raises:
         TooLarge: a GPU's memory did not suffice.
     """
-    tokenizer = stand_in.stand_in_tokenizer(profile.prompt)
+    tokenizer = stand_in.stand_in_tokenizer(recipe.prompt)
     runs_folder().mkdir(parents=True, exist_ok=True)
     # beside the runs: a folder for temporary files may lie in memory
     with tempfile.TemporaryDirectory(dir=runs_folder(), prefix=".dry-run-") as scratch:
         hollow, adapter = Path(scratch) / "base", Path(scratch) / "sft"
         began = time.perf_counter()
-        base = _fitting("load", partial(random_base, config, profile.quantisation, profile.dtype, hollow))
-        model = new_adapter(base, profile, seed=0)
+        base = _fitting("load", partial(random_base, config, recipe.quantisation, recipe.dtype, hollow))
+        model = new_adapter(base, recipe, seed=0)
         yield _loaded(model, time.perf_counter() - began)
-        yield _sft(model, tokenizer, profile, steps, whole)
+        yield _sft(model, tokenizer, recipe, steps, whole)
         save_adapter(model, adapter, CARD)
         model = load_adapter(bare(model), adapter).eval()
-        yield _perplexity(model, tokenizer, profile)
-        yield _generation(model, tokenizer, profile)
+        yield _perplexity(model, tokenizer, recipe)
+        yield _generation(model, tokenizer, recipe)
         model = load_adapter(bare(model), adapter, trainable=True)
-        yield from _dpo(model, tokenizer, profile, steps, whole, Path(scratch))
+        yield from _dpo(model, tokenizer, recipe, steps, whole, Path(scratch))
         save_adapter(model, Path(scratch) / "knowtuning", CARD)
 
 
@@ -141,14 +141,14 @@ def bare(model: Any) -> Any:
     return base.eval()
 
 
-def long_rows(tokenizer: Any, count: int, profile: Profile) -> list[dict]:
+def long_rows(tokenizer: Any, count: int, recipe: Recipe) -> list[dict]:
     """Rows that fill the whole of `max_length`."""
-    return stand_in.stand_in_rows(tokenizer, [profile.max_length + 8] * count)
+    return stand_in.stand_in_rows(tokenizer, [recipe.max_length + 8] * count)
 
 
-def usual_rows(tokenizer: Any, count: int, profile: Profile) -> list[dict]:
+def usual_rows(tokenizer: Any, count: int, recipe: Recipe) -> list[dict]:
     """Rows of the lengths that are assumed of the data."""
-    return stand_in.stand_in_rows(tokenizer, stand_in.sequence_lengths(count, profile.max_length))
+    return stand_in.stand_in_rows(tokenizer, stand_in.sequence_lengths(count, recipe.max_length))
 
 
 def _loaded(model: Any, seconds: float) -> Stage:
@@ -157,72 +157,70 @@ def _loaded(model: Any, seconds: float) -> Stage:
     return Stage("load", 0, seconds, held, peak, 0)
 
 
-def _sft(model: Any, tokenizer: Any, profile: Profile, steps: int, whole: bool) -> Stage:
-    micro = profile.sft_micro_batch
-    held = profile.eval_batch if whole else 0
-    long, usual = long_rows(tokenizer, micro + held, profile), usual_rows(tokenizer, steps * profile.sft_batch, profile)
-    largest = partial(train_rows, model, tokenizer, long, replace(profile, val_size=held), micro)
-    timed = partial(train_rows, model, tokenizer, usual, profile, profile.sft_batch)
-    return _measured("SFT", model, profile, largest, timed, _tokens(tokenizer, usual, profile), not whole)
+def _sft(model: Any, tokenizer: Any, recipe: Recipe, steps: int, whole: bool) -> Stage:
+    micro = recipe.sft_micro_batch
+    held = recipe.eval_batch if whole else 0
+    long, usual = long_rows(tokenizer, micro + held, recipe), usual_rows(tokenizer, steps * recipe.sft_batch, recipe)
+    largest = partial(train_rows, model, tokenizer, long, replace(recipe, val_size=held), micro)
+    timed = partial(train_rows, model, tokenizer, usual, recipe, recipe.sft_batch)
+    return _measured("SFT", model, recipe, largest, timed, _tokens(tokenizer, usual, recipe), not whole)
 
 
-def train_rows(model: Any, tokenizer: Any, rows: list[dict], profile: Profile, batch: int) -> float:
+def train_rows(model: Any, tokenizer: Any, rows: list[dict], recipe: Recipe, batch: int) -> float:
     """Train an epoch in batches of `batch`; the seconds of its steps."""
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = sft_trainer(model, tokenizer, rows, replace(profile, sft_batch=batch), 0, scratch)
+        trainer = sft_trainer(model, tokenizer, rows, replace(recipe, sft_batch=batch), 0, scratch)
         trainer.add_callback(clock := StepClock())
         run_trainer(trainer, "SFT")
     return clock.seconds
 
 
-def _perplexity(model: Any, tokenizer: Any, profile: Profile) -> Stage:
-    rows = usual_rows(
-        tokenizer, max(1, round(profile.score_tokens / stand_in.mean_length(profile.max_length))), profile
-    )
+def _perplexity(model: Any, tokenizer: Any, recipe: Recipe) -> Stage:
+    rows = usual_rows(tokenizer, max(1, round(recipe.score_tokens / stand_in.mean_length(recipe.max_length))), recipe)
     facts, questions = stand_in.stand_in_facts(tokenizer, rows), {row["id"]: row["question"] for row in rows}
-    score = partial(score_facts, model, tokenizer, facts, questions, profile.score_tokens)
+    score = partial(score_facts, model, tokenizer, facts, questions, recipe.score_tokens)
     timed = partial(seconds_of, score)
-    return _measured("perplexity", model, profile, score, timed, _tokens(tokenizer, rows, profile))
+    return _measured("perplexity", model, recipe, score, timed, _tokens(tokenizer, rows, recipe))
 
 
-def _generation(model: Any, tokenizer: Any, profile: Profile) -> Stage:
-    questions = [row["question"] for row in usual_rows(tokenizer, profile.eval_batch, profile)]
-    fewer = max(1, profile.max_new_tokens // 8)
-    whole = partial(generate, model, tokenizer, questions, "sampled", profile.max_new_tokens, profile.eval_batch)
-    short = partial(generate, model, tokenizer, questions, "sampled", fewer, profile.eval_batch)
+def _generation(model: Any, tokenizer: Any, recipe: Recipe) -> Stage:
+    questions = [row["question"] for row in usual_rows(tokenizer, recipe.eval_batch, recipe)]
+    fewer = max(1, recipe.max_new_tokens // 8)
+    whole = partial(generate, model, tokenizer, questions, "sampled", recipe.max_new_tokens, recipe.eval_batch)
+    short = partial(generate, model, tokenizer, questions, "sampled", fewer, recipe.eval_batch)
     # a random base as good as never ends an answer
-    return _measured("generation", model, profile, whole, partial(seconds_of, short), fewer * len(questions))
+    return _measured("generation", model, recipe, whole, partial(seconds_of, short), fewer * len(questions))
 
 
-def _dpo(model: Any, tokenizer: Any, profile: Profile, steps: int, whole: bool, folder: Path) -> tuple[Stage, Stage]:
+def _dpo(model: Any, tokenizer: Any, recipe: Recipe, steps: int, whole: bool, folder: Path) -> tuple[Stage, Stage]:
     """The reference's pass over the pairs, and the training; one peak for both."""
-    micro = profile.dpo_micro_batch
+    micro = recipe.dpo_micro_batch
     count = max(micro, WATCHED) if whole else micro
-    long = stand_in.stand_in_pairs(tokenizer, long_rows(tokenizer, count, profile))
+    long = stand_in.stand_in_pairs(tokenizer, long_rows(tokenizer, count, recipe))
     long = [pair | {"aspect": ASPECTS[0]} for pair in long]  # evaluated together
-    usual = stand_in.stand_in_pairs(tokenizer, usual_rows(tokenizer, steps * profile.dpo_batch, profile))
+    usual = stand_in.stand_in_pairs(tokenizer, usual_rows(tokenizer, steps * recipe.dpo_batch, recipe))
     tokens = sum(
-        _tokens(tokenizer, [{"question": pair["question"], "answer": pair[side]} for pair in usual], profile)
+        _tokens(tokenizer, [{"question": pair["question"], "answer": pair[side]} for pair in usual], recipe)
         for side in SIDES
     )
     found = {}
-    largest = partial(train_pairs, model, tokenizer, long, replace(profile, dpo_batch=micro), folder / "long")
+    largest = partial(train_pairs, model, tokenizer, long, replace(recipe, dpo_batch=micro), folder / "long")
 
     def timed() -> float:
-        found.update(train_pairs(model, tokenizer, usual, profile, folder / "usual"))
+        found.update(train_pairs(model, tokenizer, usual, recipe, folder / "usual"))
         return found["training"]
 
-    stage = _measured("DPO", model, profile, largest, timed, tokens, not whole)
+    stage = _measured("DPO", model, recipe, largest, timed, tokens, not whole)
     reference = Stage("reference", tokens, found["reference"], stage.held, stage.peak, 0)
     return reference, replace(stage, first_loss=found["first loss"])
 
 
-def train_pairs(model: Any, tokenizer: Any, pairs: list[dict], profile: Profile, folder: Path) -> dict[str, float]:
+def train_pairs(model: Any, tokenizer: Any, pairs: list[dict], recipe: Recipe, folder: Path) -> dict[str, float]:
     """Train an epoch on pairs: seconds of the reference's pass and of the steps, and the loss before the first step."""
-    trainer = dpo_trainer(model, tokenizer, pairs, profile, 0, folder)
-    examples, _ = dpo_examples(tokenizer, pairs, profile.max_length)
+    trainer = dpo_trainer(model, tokenizer, pairs, recipe, 0, folder)
+    examples, _ = dpo_examples(tokenizer, pairs, recipe.max_length)
     # once more, by itself and for the clock
-    once_more = partial(add_reference, trainer, examples, trainer.model, folder / "timed", profile.score_tokens)
+    once_more = partial(add_reference, trainer, examples, trainer.model, folder / "timed", recipe.score_tokens)
     reference, first = seconds_of(once_more), step_zero(trainer)
     trainer.add_callback(clock := StepClock())
     run_trainer(trainer, "DPO")
@@ -231,14 +229,14 @@ def train_pairs(model: Any, tokenizer: Any, pairs: list[dict], profile: Profile,
     return {"reference": reference, "training": clock.seconds, "first loss": first[0]["loss"]}
 
 
-def _tokens(tokenizer: Any, rows: list[dict], profile: Profile) -> int:
-    return sum(len(example["input_ids"]) for example in sft_examples(tokenizer, rows, profile.max_length)[0])
+def _tokens(tokenizer: Any, rows: list[dict], recipe: Recipe) -> int:
+    return sum(len(example["input_ids"]) for example in sft_examples(tokenizer, rows, recipe.max_length)[0])
 
 
 def _measured(
     name: str,
     model: Any,
-    profile: Profile,
+    recipe: Recipe,
     largest: Callable[[], Any],
     timed: Callable[[], float],
     tokens: int,
@@ -252,7 +250,7 @@ def _measured(
         config.num_hidden_layers += 1
     seconds = _fitting(name, timed)
     peak = max(memory.peak, torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else memory.peak
-    return Stage(name, tokens, seconds, tensor_bytes(model), peak, tokens_at_once(profile, name), per_layer)
+    return Stage(name, tokens, seconds, tensor_bytes(model), peak, tokens_at_once(recipe, name), per_layer)
 
 
 def _memory(name: str, model: Any, work: Callable[[], Any]) -> Memory:

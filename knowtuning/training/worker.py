@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from knowtuning.artifacts import read_json, write_json
-from knowtuning.profiles import Profile
+from knowtuning.files import read_json, write_json
 from knowtuning.progress import FILE_VARIABLE
+from knowtuning.recipe import Recipe
 from knowtuning.training import dpo, models, sft
 
 
@@ -24,14 +24,14 @@ def main() -> None:
     """Train what the job says, and leave what came out."""
     folder = Path(sys.argv[1])
     job = read_json(folder / "job.json")
-    # lists of JSON are tuples in a profile
-    profile = Profile(**{name: tuple(v) if isinstance(v, list) else v for name, v in job["profile"].items()})
+    # lists of JSON are tuples in a recipe
+    recipe = Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in job["recipe"].items()})
     rank = int(os.environ["RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if rank > 0:  # one of them tells of the progress
         os.environ[FILE_VARIABLE] = str(folder / f"progress.{rank}.json")
-    trainer = STAGES[job["stage"]](folder, job, profile)
+    trainer = STAGES[job["stage"]](folder, job, recipe)
     metrics = sft.run_trainer(trainer, "training").metrics
     best = trainer.state.best_model_checkpoint
     if not best:
@@ -45,19 +45,19 @@ def main() -> None:
     os._exit(0)
 
 
-def _sft(folder: Path, job: dict[str, Any], profile: Profile) -> Any:
-    return sft.sft_trainer(*_start(folder, job, profile), job["rows"], profile, job["seed"], folder / "trainer")
+def _sft(folder: Path, job: dict[str, Any], recipe: Recipe) -> Any:
+    return sft.sft_trainer(*_start(folder, job, recipe), job["rows"], recipe, job["seed"], folder / "trainer")
 
 
-def _dpo(folder: Path, job: dict[str, Any], profile: Profile) -> Any:
-    options = (profile, job["seed"], folder / "trainer", job["gamma"], job["beta"])
-    return dpo.build_trainer(*_start(folder, job, profile), job["examples"], job["watched"], *options)
+def _dpo(folder: Path, job: dict[str, Any], recipe: Recipe) -> Any:
+    options = (recipe, job["seed"], folder / "trainer", job["gamma"], job["beta"])
+    return dpo.build_trainer(*_start(folder, job, recipe), job["examples"], job["watched"], *options)
 
 
-def _start(folder: Path, job: dict[str, Any], profile: Profile) -> tuple[Any, Any]:
-    base = models.load_base(job["base"], profile.quantisation, profile.dtype)
+def _start(folder: Path, job: dict[str, Any], recipe: Recipe) -> tuple[Any, Any]:
+    base = models.load_base(job["base"], recipe.quantisation, recipe.dtype)
     model = models.load_adapter(base, folder / "start", trainable=True)
-    return model, models.load_tokenizer(job["base"], profile.prompt)
+    return model, models.load_tokenizer(job["base"], recipe.prompt)
 
 
 STAGES = {"sft": _sft, "dpo": _dpo}

@@ -15,7 +15,7 @@ def load_module(name: str, needs: tuple[str, ...]) -> Any:
     missing = [package for package in ("evaluate", *needs) if find_spec(package) is None]
     if missing:
         raise ModuleNotFoundError(
-            f"{name} needs {', '.join(missing)}: pip install 'knowtuning[evaluate]', or choose a profile without it."
+            f"{name} needs {', '.join(missing)}: pip install 'knowtuning[evaluate]', or choose a recipe without it."
         )
     import evaluate
 

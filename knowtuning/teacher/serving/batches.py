@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from knowtuning.artifacts import read_json, write_json
+from knowtuning.files import read_json, write_json
 from knowtuning.teacher.serving.batch_run import BatchRun
 from knowtuning.teacher.serving.endpoint import Endpoint
 from knowtuning.teacher.serving.files import Files

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiohttp import BodyPartReader, web
 
-from knowtuning.artifacts import read_json, write_json
+from knowtuning.files import read_json, write_json
 from knowtuning.teacher.serving.protocol import RequestError, json_response, page
 
 LARGEST_FILE = 200 * 2**20  # bytes, OpenAI's limit for the input of a batch

@@ -1,22 +1,17 @@
-"""Where the files of a run lie, and how they are read and written so that a kill at any moment leaves no half file."""
+"""Where the files of a run lie, and the manifest that each notebook leaves."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from knowtuning.profiles import PROFILES, get_profile
-
-ROOT = Path(__file__).resolve().parents[1]
+from knowtuning.files import ROOT, DataError, read_json, read_jsonl, sha256, shown, write_json, write_jsonl
+from knowtuning.recipe import RECIPES, get_recipe
 
 # What a notebook leaves behind, by the beginning of its name inside the run: the longest beginning wins.
 WRITTEN_BY = {
@@ -37,125 +32,9 @@ WRITTEN_BY = {
 PACKAGES = ("knowtuning", "torch", "transformers", "trl", "peft", "bitsandbytes", "openai", "evaluate", "papermill")
 
 
-class DataError(ValueError):
-    """A file or a row that cannot be used; the message names the file, the row, the field and the cure."""
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write `text` to `path` atomically: a reader sees the old file or the whole new one."""
-    return write_parts(path, [text])
-
-
-def write_parts(path: Path, parts: Iterable[str]) -> Path:
-    """Write pieces of text to `path` one by one, atomically; nothing but the piece at hand is in memory."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """Write one JSON value, indented, UTF-8, keys in the order given."""
-    return write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
-
-
-def write_array(path: Path, rows: Iterable[dict]) -> Path:
-    """Write flat rows (no list, no object in them) as one JSON array, in the very bytes of `write_json`, one by one."""
-
-    def parts() -> Iterator[str]:
-        opening = "[\n "
-        for row in rows:
-            fields = (f"{_in_json(name)}: {_in_json(value)}" for name, value in row.items())
-            yield opening + "{\n  " + ",\n  ".join(fields) + "\n }"
-            opening = ",\n "
-        yield "[]\n" if opening.startswith("[") else "\n]\n"
-
-    return write_parts(path, parts())
-
-
-_in_json = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def read_json(path: Path) -> Any:
-    """Read one JSON value; a missing or broken file raises `DataError` that names it."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON in UTF-8 ({error}).") from None
-
-
-def write_jsonl(path: Path, rows: Iterable[dict]) -> Path:
-    """Write one JSON object per line, UTF-8."""
-    return write_parts(path, (_in_json(row) + "\n" for row in rows))
-
-
-def read_jsonl(path: Path) -> list[dict]:
-    """Read one JSON object per line; a broken line raises `DataError` with file and line number."""
-    return list(stream_jsonl(path))
-
-
-def stream_jsonl(path: Path, start: int = 0, stop: int | None = None) -> Iterator[dict]:
-    """As `read_jsonl`, one row at a time; of lines `start` to `stop` (from 0, `stop` left out) where they are given."""
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path} does not exist.")
-    with open(path, "rb") as file:
-        for number, line in islice(enumerate(file, start=1), start, stop):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise DataError(f"{path}, line {number}: not a JSON object in UTF-8 ({error}).") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}.")
-            yield row
-
-
-def count_lines(path: Path) -> int:
-    """Lines of a file, in as much memory as one piece of it; a last line without its end counts."""
-    lines, last = 0, b"\n"
-    with open(path, "rb") as file:
-        while piece := file.read(2**20):
-            lines, last = lines + piece.count(b"\n"), piece[-1:]
-    return lines + (last != b"\n")
-
-
-def sha256(path: Path, deep: bool = True) -> str:
-    """Hash of a file, or of a folder's files in the order of their names; `deep`: with those of its folders.
-
-    The card of a model tells of its files and is none of them: its scores come later, and the model stays the same.
-    """
-    path = Path(path)
-    digest = hashlib.sha256()
-    for file in sorted(path.glob("**/*" if deep else "*")) if path.is_dir() else [path]:
-        if file.is_file() and not (path.is_dir() and file.name == "README.md"):
-            if path.is_dir():
-                digest.update(str(file.relative_to(path)).encode())
-            with open(file, "rb") as content:
-                while piece := content.read(2**20):
-                    digest.update(piece)
-    return digest.hexdigest()
-
-
 def runs_folder() -> Path:
     """Where runs are written: `runs/` of the repository, or the folder named by KNOWTUNING_RUNS."""
     return ROOT / os.environ.get("KNOWTUNING_RUNS", "runs")
-
-
-def shown(path: Path) -> str:
-    """A path as a message shows it: relative to the repository where it lies inside."""
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def versions() -> dict[str, str]:
@@ -180,38 +59,38 @@ def peak_memory_mb(process: int | str = "self") -> float:
 
 
 class Run:
-    """The files of one (profile, seed), and what one notebook read and wrote of them.
+    """The files of one (recipe, seed), and what one notebook read and wrote of them.
 
     Example:
-        run = Run("03_extraction", profile="lab", seed=0)
+        run = Run("03_extraction", recipe="lab", seed=0)
         rows = run.read("data/train.jsonl")        # a missing file names the notebook that writes it
         run.write("facts.jsonl", facts)
         run.finish(answers=len(rows))              # the manifest, last: its presence means complete
     """
 
-    def __init__(self, notebook: str, profile: str, seed: int | None = None, arm: str = "", **parameters: Any) -> None:
-        self.profile = get_profile(profile)
+    def __init__(self, notebook: str, recipe: str, seed: int | None = None, arm: str = "", **parameters: Any) -> None:
+        self.recipe = get_recipe(recipe)
         self.seed = seed
         self.step = f"{notebook}.{arm}" if arm else notebook
         self.runs = runs_folder()
         # the base is shared by all seeds, so notebook 00 has none and its files lie beside the base
-        self.root = self.runs / profile / ("base" if seed is None else f"seed-{seed}")
-        self.teacher = self.runs / profile / "teacher"
-        self.parameters = {"profile": profile, "seed": seed, **({"arm": arm} if arm else {}), **parameters}
+        self.root = self.runs / recipe / ("base" if seed is None else f"seed-{seed}")
+        self.teacher = self.runs / recipe / "teacher"
+        self.parameters = {"recipe": recipe, "seed": seed, **({"arm": arm} if arm else {}), **parameters}
         self._read: dict[str, Path] = {}
         self._wrote: dict[str, Path] = {}
         self._start = time.time()
 
     def __repr__(self) -> str:
         seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"profile {self.profile.name} ({self.profile.about}){seed}"
+        return f"recipe {self.recipe.name} ({self.recipe.about}){seed}"
 
     @property
     def base(self) -> str | Path:
-        """The base model: the folder that notebook 00 wrote, or the profile's own folder or hub name."""
-        if self.profile.base in PROFILES:
-            return self.runs / self.profile.base / "base"
-        return self.profile.base
+        """The base model: the folder that notebook 00 wrote, or the recipe's own folder or hub name."""
+        if self.recipe.base in RECIPES:
+            return self.runs / self.recipe.base / "base"
+        return self.recipe.base
 
     def path(self, name: str) -> Path:
         """Where the artefact called `name` ("facts.jsonl", "adapters/sft", "base") lies."""
@@ -224,9 +103,9 @@ class Run:
         path = self.path(name)
         if not path.exists():
             writer = WRITTEN_BY[max((key for key in WRITTEN_BY if name.startswith(key)), key=len)]
-            profile = self.profile.base if name == "base" else self.profile.name
+            recipe = self.recipe.base if name == "base" else self.recipe.name
             raise DataError(
-                f"{shown(path)} is missing: run notebook {writer} first (profile {profile}, seed {self.seed})."
+                f"{shown(path)} is missing: run notebook {writer} first (recipe {recipe}, seed {self.seed})."
             )
         self._read[name] = path
         return path

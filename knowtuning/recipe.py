@@ -1,4 +1,4 @@
-"""Profiles: everything about a run that is size or machinery and not method, one frozen record per use."""
+"""Recipes: everything about a run that is size or machinery and not method, one frozen record per use."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class Profile:
+class Recipe:
     """Sizes and machinery of a run; the knobs of the method (alpha, beta, gamma, …) live in the notebooks.
 
-    `base` is a profile name whose notebook 00 trains the base ("lab", "smoke"), or a folder or hub name for
+    `base` is a recipe name whose notebook 00 trains the base ("lab", "smoke"), or a folder or hub name for
     `AutoModelForCausalLM.from_pretrained`. `lab` is None for real text, where nobody knows the true facts.
     Lengths are tokens, batches are sequences (pairs for DPO), learning rates are peaks of a cosine schedule. `prompt`
     names a form of `training.prompts`. `dpo_sft_mean` says over what the SFT term of DPO is a mean: the tokens of the
@@ -77,21 +77,21 @@ class Profile:
     def __post_init__(self) -> None:
         for field, known in CHOICES.items():
             if (value := getattr(self, field)) not in known:
-                raise ValueError(f"profile {self.name}: {field} is {value!r}; use one of {', '.join(known)}.")
+                raise ValueError(f"recipe {self.name}: {field} is {value!r}; use one of {', '.join(known)}.")
         for stage in ("sft", "dpo"):
             batch, micro = getattr(self, f"{stage}_batch"), getattr(self, f"{stage}_micro_batch")
             at_once = (micro or 1) * self.num_processes
             if self.num_processes < 1 or batch % at_once:
                 raise ValueError(
-                    f"profile {self.name}: {stage}_batch is {batch}, which {self.num_processes} processes with "
+                    f"recipe {self.name}: {stage}_batch is {batch}, which {self.num_processes} processes with "
                     f"{stage}_micro_batch={micro} cannot share evenly; make it a multiple of {at_once}."
                 )
         if self.compile and self.parallel == "fsdp" and self.num_processes > 1:
-            raise ValueError(f"profile {self.name}: compile is not made for fsdp; set compile=False or use ddp.")
+            raise ValueError(f"recipe {self.name}: compile is not made for fsdp; set compile=False or use ddp.")
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
-                raise ValueError(f"profile {self.name}: {field.name} is {value}; it cannot be negative.")
+                raise ValueError(f"recipe {self.name}: {field.name} is {value}; it cannot be negative.")
 
     def _repr_html_(self) -> str:
         from knowtuning.display import table
@@ -100,7 +100,7 @@ class Profile:
         return table(rows)._repr_html_()
 
 
-_lab = Profile(
+_lab = Recipe(
     name="lab",
     about="fictional world, small Llama trained from scratch, oracle teacher: minutes on two CPU cores",
     lab=LAB,
@@ -119,22 +119,22 @@ _smoke = replace(
 )
 
 
-def _with_errors(profile: Profile, percent: int) -> Profile:
+def _with_errors(recipe: Recipe, percent: int) -> Recipe:
     """The same lab and base, with a teacher that gets `percent` of the facts wrong."""
-    name, teacher = f"{profile.name}-errors-{percent}", f"{profile.teacher}-errors-{percent}"
-    about = f"as {profile.name}, with a teacher that gets {percent} % of the facts wrong in every task"
-    return replace(profile, name=name, teacher=teacher, about=about)
+    name, teacher = f"{recipe.name}-errors-{percent}", f"{recipe.teacher}-errors-{percent}"
+    about = f"as {recipe.name}, with a teacher that gets {percent} % of the facts wrong in every task"
+    return replace(recipe, name=name, teacher=teacher, about=about)
 
 
-def _with_base(name: str, about: str) -> Profile:
+def _with_base(name: str, about: str) -> Recipe:
     """The lab with a base of its own."""
     return replace(_lab, name=name, about=about, lab=SETTINGS[name], base=name)
 
 
-def _paper(size: str, **changes) -> Profile:
+def _paper(size: str, **changes) -> Recipe:
     """What the authors' scripts say, for a Llama-2 of that size; the README's table holds what they leave open."""
     name = f"paper-{size}"
-    scripts = Profile(
+    scripts = Recipe(
         name=name,
         about=f"Llama-2-{size} in bfloat16 with LoRA, by the letter of the authors' scripts",
         lab=None,
@@ -167,18 +167,18 @@ def _paper(size: str, **changes) -> Profile:
     return replace(scripts, **changes)
 
 
-def _quantised(profile: Profile, **changes) -> Profile:
+def _quantised(recipe: Recipe, **changes) -> Recipe:
     """The same with the base in NF4: QLoRA, on smaller cards."""
-    about = profile.about.replace("in bfloat16 with LoRA", "in NF4 with QLoRA")
-    return replace(profile, name=f"{profile.name}-qlora", about=about, quantisation="nf4", **changes)
+    about = recipe.about.replace("in bfloat16 with LoRA", "in NF4 with QLoRA")
+    return replace(recipe, name=f"{recipe.name}-qlora", about=about, quantisation="nf4", **changes)
 
 
 _paper_7b = _paper("7b")
 _paper_13b = _paper("13b", disk_gb=100)
 
-PROFILES = {
-    profile.name: profile
-    for profile in (
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
         _lab,
         _smoke,
         _with_base("lab-base-1", "the lab with a base of another seed"),
@@ -188,7 +188,7 @@ PROFILES = {
             _with_base(f"lab-told-{n}", f"the lab with a base that was told each known fact {n} times instead of 50")
             for n in (20, 30, 40)
         ),
-        Profile(
+        Recipe(
             name="dolly-offline",
             about="real questions and answers through every stage without a key; its scores mean nothing",
             lab=None,
@@ -200,7 +200,7 @@ PROFILES = {
             sft_epochs=1,
             max_new_tokens=200,
         ),
-        Profile(
+        Recipe(
             name="gpu",
             about="one card of 24 GB: a base of 1.7 billion weights in NF4, any endpoint as the teacher",
             lab=None,
@@ -245,8 +245,8 @@ PROFILES = {
 }
 
 
-def get_profile(name: str) -> Profile:
-    """Return the profile called `name`; an unknown name raises `ValueError` that lists the known ones."""
-    if name not in PROFILES:
-        raise ValueError(f"profile {name!r} is unknown; use one of {', '.join(PROFILES)}.")
-    return PROFILES[name]
+def get_recipe(name: str) -> Recipe:
+    """Return the recipe called `name`; an unknown name raises `ValueError` that lists the known ones."""
+    if name not in RECIPES:
+        raise ValueError(f"recipe {name!r} is unknown; use one of {', '.join(RECIPES)}.")
+    return RECIPES[name]

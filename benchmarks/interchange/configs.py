@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
-from knowtuning.profiles import Profile
+from knowtuning.recipe import Recipe
 
 PREF_BETA = 0.1
 PREF_FTX = 0.2
 
 
-def sft_recipe(profile: Profile, base: Path, data: Path, start_token: str, seed: int, output: Path) -> dict[str, Any]:
+def sft_config(recipe: Recipe, base: Path, data: Path, start_token: str, seed: int, output: Path) -> dict[str, Any]:
     """Knowledge augmentation: a fresh adapter on the rows of `ka`.
 
     Args:
@@ -27,43 +27,43 @@ def sft_recipe(profile: Profile, base: Path, data: Path, start_token: str, seed:
         output: gets `adapter` (with the trainer's records) and `tokenised` (the examples that it trained on).
     """
     return {
-        **_shared(profile, base, data, start_token, seed, output),
+        **_shared(recipe, base, data, start_token, seed, output),
         "stage": "sft",
         "dataset": "ka",
         "eval_dataset": "ka",
         "per_device_eval_batch_size": 1,  # its loss is a mean of batch means: of the answers' means
-        "num_train_epochs": profile.sft_epochs,
-        "per_device_train_batch_size": profile.sft_batch,
-        "learning_rate": profile.sft_learning_rate,
+        "num_train_epochs": recipe.sft_epochs,
+        "per_device_train_batch_size": recipe.sft_batch,
+        "learning_rate": recipe.sft_learning_rate,
     }
 
 
-def dpo_recipe(
-    profile: Profile, base: Path, data: Path, start_token: str, seed: int, output: Path, start: Path
+def dpo_config(
+    recipe: Recipe, base: Path, data: Path, start_token: str, seed: int, output: Path, start: Path
 ) -> dict[str, Any]:
     """Knowledge comparison: the adapter in `start` trained further on the pairs of `kc`, and measured against itself.
 
     Without `ref_model` LLaMA-Factory would take the base with the adapter switched off as the reference.
     """
     return {
-        **_shared(profile, base, data, start_token, seed, output),
+        **_shared(recipe, base, data, start_token, seed, output),
         "stage": "dpo",
         "dataset": "kc",
         "eval_dataset": "kc",
-        "per_device_eval_batch_size": profile.dpo_batch,
+        "per_device_eval_batch_size": recipe.dpo_batch,
         "adapter_name_or_path": str(start),
         "ref_model": str(base),
         "ref_model_adapters": str(start),
         "pref_loss": "sigmoid",
         "pref_beta": PREF_BETA,
         "pref_ftx": PREF_FTX,
-        "num_train_epochs": profile.dpo_epochs,
-        "per_device_train_batch_size": profile.dpo_batch,
-        "learning_rate": profile.dpo_learning_rate,
+        "num_train_epochs": recipe.dpo_epochs,
+        "per_device_train_batch_size": recipe.dpo_batch,
+        "learning_rate": recipe.dpo_learning_rate,
     }
 
 
-def _shared(profile: Profile, base: Path, data: Path, start_token: str, seed: int, output: Path) -> dict[str, Any]:
+def _shared(recipe: Recipe, base: Path, data: Path, start_token: str, seed: int, output: Path) -> dict[str, Any]:
     return {
         "do_train": True,
         # the loss of the whole file before the first step and after the last
@@ -73,15 +73,15 @@ def _shared(profile: Profile, base: Path, data: Path, start_token: str, seed: in
         "dataset_dir": str(data),
         "template": "alpaca",
         "default_system": start_token,
-        "cutoff_len": profile.max_length,
+        "cutoff_len": recipe.max_length,
         "overwrite_cache": True,
         "tokenized_path": str(output / "tokenised"),
         "output_dir": str(output / "adapter"),
         "finetuning_type": "lora",
-        "lora_rank": profile.lora_rank,
-        "lora_alpha": profile.lora_alpha,
-        "lora_dropout": profile.lora_dropout,
-        "lora_target": ",".join(profile.lora_targets),
+        "lora_rank": recipe.lora_rank,
+        "lora_alpha": recipe.lora_alpha,
+        "lora_dropout": recipe.lora_dropout,
+        "lora_target": ",".join(recipe.lora_targets),
         "lr_scheduler_type": "cosine",
         "max_grad_norm": 1.0,
         "logging_steps": 1,
@@ -94,8 +94,8 @@ def _shared(profile: Profile, base: Path, data: Path, start_token: str, seed: in
     }
 
 
-def write_recipe(path: Path, recipe: dict[str, Any]) -> Path:
-    """Write a recipe as YAML for `llamafactory-cli train`."""
+def write_config(path: Path, config: dict[str, Any]) -> Path:
+    """Write a config as YAML for `llamafactory-cli train`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""Files of a run: whole or absent, named when missing, and entered into the manifest; profiles that refuse nonsense."""
+"""Files of a run: whole or absent, named when missing, and entered into the manifest; recipes that refuse nonsense."""
 
 import hashlib
 import json
@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from knowtuning.artifacts import (
+from knowtuning.files import (
     DataError,
-    Run,
     count_lines,
     read_json,
     read_jsonl,
@@ -18,8 +17,9 @@ from knowtuning.artifacts import (
     write_json,
     write_jsonl,
 )
-from knowtuning.profiles import PROFILES, get_profile
 from knowtuning.progress import FILE_VARIABLE, of_calls, progress
+from knowtuning.recipe import RECIPES, get_recipe
+from knowtuning.run import Run
 
 
 def test_rows_survive_the_way_to_disk_and_back(tmp_path):
@@ -99,7 +99,7 @@ def test_missing_inputs_name_their_notebook():
 
 
 def test_a_hub_base_is_passed_on_as_it_is(monkeypatch):
-    monkeypatch.setitem(PROFILES, "hub", replace(PROFILES["dolly-offline"], name="hub", base="someone/some-model"))
+    monkeypatch.setitem(RECIPES, "hub", replace(RECIPES["dolly-offline"], name="hub", base="someone/some-model"))
     assert Run("02_vanilla_sft", "hub", 0).need("base") == "someone/some-model"
 
 
@@ -111,19 +111,19 @@ def test_the_manifest_holds_what_was_read_and_written():
     row = run.finish(facts=1)
     manifest = json.loads((run.root / "manifests" / "03_extraction.json").read_text())
     assert manifest["writes"] == {"facts.jsonl": sha256(path)} and set(manifest["reads"]) == {"data/train.jsonl"}
-    assert manifest["parameters"] == {"profile": "smoke", "seed": 0, "alpha": 0.5}
+    assert manifest["parameters"] == {"recipe": "smoke", "seed": 0, "alpha": 0.5}
     assert row["facts"] == 1 and row["peak memory (MB)"] > 0
 
 
-def test_an_unknown_profile_lists_the_known_ones():
+def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(ValueError, match="lab, smoke, .*dolly-offline"):
-        get_profile("lap")
+        get_recipe("lap")
 
 
 @pytest.mark.parametrize("wrong", [{"quantisation": "nf5"}, {"dtype": "float16"}, {"sft_batch": -1}])
-def test_a_profile_refuses_nonsense(wrong):
-    with pytest.raises(ValueError, match="profile lab"):
-        replace(PROFILES["lab"], **wrong)
+def test_a_recipe_refuses_nonsense(wrong):
+    with pytest.raises(ValueError, match="recipe lab"):
+        replace(RECIPES["lab"], **wrong)
 
 
 def test_progress_goes_to_the_runners_file_and_not_to_the_outputs(tmp_path, monkeypatch, capsys):
