@@ -70,15 +70,10 @@ def test_dpo_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokeni
 def test_a_process_that_fails_is_told_in_one_sentence(untrained_base, tokenizer):
     two = replace(RECIPE, num_processes=2, max_length=1)
     with pytest.raises(RuntimeError, match=r"^training in 2 processes failed: \w+Error: \S"):
-        launch.train_elsewhere(fresh(untrained_base), two, {"stage": "sft", "rows": "none", "seed": 0})
+        sft = "knowtuning.training.sft:sft_trainer"
+        launch.train_elsewhere(fresh(untrained_base), two, sft, {"rows": "none", "seed": 0})
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(ValueError, match="sft_batch is 4, which 3 processes"):
         replace(RECIPE, num_processes=3)
-
-
-def test_compiled_layers_are_refused_where_the_model_is_shared():
-    with pytest.raises(ValueError, match="compile is not made for fsdp"):
-        replace(RECIPE, num_processes=2, parallel="fsdp", compile=True)
-    replace(RECIPE, num_processes=2, compile=True)

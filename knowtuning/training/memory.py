@@ -14,6 +14,7 @@ from knowtuning.files import DataError
 from knowtuning.lab.settings import SETTINGS
 from knowtuning.recipe import Recipe
 from knowtuning.training.models import new_adapter, trainable_parameters
+from knowtuning.training.packed import ROW, innermost
 
 # hidden size, intermediate size, layers, heads, vocabulary, context, tied: as their config.json files on the hub say
 SHAPES = {
@@ -140,7 +141,7 @@ def needs(recipe: Recipe, config: PretrainedConfig) -> dict[str, int]:
         made = sequences * recipe.max_length * (kept + layer + LOGITS * text.vocab_size)
         found[stage] = shared + TRAINED * trainable_parameters(adapted) + made + RESERVE
     found["perplexity"] = weights + min(ROW, recipe.score_tokens) * (layer + LOGITS * text.vocab_size) + RESERVE
-    tokens = recipe.eval_batch * (PROMPT_TOKENS + recipe.max_new_tokens)
+    tokens = min(65536, recipe.eval_batch * (PROMPT_TOKENS + recipe.max_new_tokens))
     found["generation"] = weights + tokens * cache_per_token(config, width) + RESERVE
     return {stage: round(size) for stage, size in found.items()}
 
