@@ -22,6 +22,8 @@ SHAPES = {
     "meta-llama/Llama-2-13b-hf": (5120, 13824, 40, 40, 32000, 4096, False),
     "HuggingFaceTB/SmolLM2-1.7B": (2048, 8192, 24, 32, 49152, 8192, True),
 }
+CARDS = {"L4": 24, "RTX 4090": 24, "A100 40 GB": 40, "A100 80 GB": 80, "H100": 80, "H200": 141}
+USABLE = 0.93  # GB that a card is sold with are 10^9 bytes, and here they are 2^30
 GB = 2**30
 PROMPT_TOKENS = 50  # assumed of a question in its prompt
 NF4_SCALES = 1.016  # bytes of NF4 with its scales, per byte of its half bytes (double quantisation)
@@ -29,7 +31,6 @@ TRAINED = 16  # bytes per weight of the adapter: itself, its gradient and AdamW'
 LOGITS = 10  # bytes per labelled token and entry of the vocabulary: logits in half and in full precision, and losses
 PROBE = 16  # tokens that the activations are counted with
 RESERVE = GB  # CUDA itself, and what its allocator cannot use
-STAGES = ("SFT", "DPO", "perplexity", "generation")
 
 
 def config_of(base: str) -> PretrainedConfig:
@@ -122,7 +123,7 @@ def kept_per_token(model: Any) -> float:
 
 
 def needs(recipe: Recipe, config: PretrainedConfig) -> dict[str, int]:
-    """Bytes on each card in each of `STAGES`: weights, adapter and the activations of the largest pass.
+    """Bytes on each card in each stage: weights, adapter and the activations of the largest pass.
 
     A layer works in as many bytes as it keeps. Activations and logits are those of texts of `max_length` throughout;
     with checkpointing every layer keeps its input, and one layer the rest.
@@ -157,6 +158,11 @@ def cache_per_token(config: PretrainedConfig, width: int) -> int:
 def largest_need(recipe: Recipe, config: PretrainedConfig) -> tuple[str, int]:
     """The stage that needs most memory on a card, and its bytes."""
     return max(needs(recipe, config).items(), key=lambda need: need[1])
+
+
+def cards_with_room(size: int) -> str:
+    """Names of the cards of `CARDS` that such a need fits on."""
+    return ", ".join(card for card, sold in CARDS.items() if sold * USABLE * GB > size) or "none of those known here"
 
 
 def _at_once(recipe: Recipe, stage: str) -> int:
