@@ -107,13 +107,18 @@ def measure(chosen: argparse.Namespace, stage: str, arm: str, dtype: str) -> dic
 
 
 def sizes(batch: int, dtype: str) -> Any:
-    """The lab's recipe without quantisation and validation, for one epoch; trees before `recipe` called it a profile."""
-    try:
-        from knowtuning.recipe import get_recipe
-    except ModuleNotFoundError:
-        from knowtuning.profiles import get_profile as get_recipe
-    changes = {"quantisation": "none", "dtype": dtype, "val_size": 0, "sft_epochs": 1, "sft_learning_rate": 1e-4}
-    return replace(get_recipe("lab"), **changes, sft_batch=batch, dpo_batch=batch, dpo_epochs=1)
+    """The lab's recipe without quantisation and validation, for one epoch; older trees call it a profile, and flat."""
+    import knowtuning
+
+    stages = {"epochs": 1, "batch": batch, "learning_rate": 1e-4}
+    if (Path(knowtuning.__file__).parent / "profiles.py").exists():
+        from knowtuning.profiles import get_profile
+
+        flat = {f"{stage}_{name}": value for stage in ("sft", "dpo") for name, value in stages.items()}
+        return replace(get_profile("lab"), quantisation="none", dtype=dtype, val_size=0, **flat)
+    from knowtuning.recipe import get_recipe
+
+    return get_recipe("lab").replace(quantisation="none", dtype=dtype, data={"val_size": 0}, sft=stages, dpo=stages)
 
 
 def pairs(rows: list[dict]) -> list[dict]:
@@ -136,8 +141,8 @@ def sft_trainer(arm: str, model: Any, tokenizer: Any, rows: list[dict], recipe: 
     from trl import SFTConfig, SFTTrainer
 
     packing = {"padding_free": True, "max_length": None} if arm == "padding-free" else {}
-    settings = trl_settings(recipe, folder) | packing | {"per_device_train_batch_size": recipe.sft_batch}
-    arguments = SFTConfig(learning_rate=recipe.sft_learning_rate, **settings)
+    settings = trl_settings(recipe, folder) | packing | {"per_device_train_batch_size": recipe.sft.batch}
+    arguments = SFTConfig(learning_rate=recipe.sft.learning_rate, **settings)
     data = Dataset.from_list(sft.sft_examples(tokenizer, rows, recipe.max_length)[0])
     trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=data, args=arguments)
     return trainer, trainer.train
@@ -158,8 +163,8 @@ def dpo_trainer(arm: str, model: Any, tokenizer: Any, rows: list[dict], recipe: 
             return dataset
 
     losses = {"beta": BETA, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, GAMMA]}
-    settings = trl_settings(recipe, folder) | losses | {"per_device_train_batch_size": recipe.dpo_batch}
-    arguments = DPOConfig(learning_rate=recipe.dpo_learning_rate, **settings)
+    settings = trl_settings(recipe, folder) | losses | {"per_device_train_batch_size": recipe.dpo.batch}
+    arguments = DPOConfig(learning_rate=recipe.dpo.learning_rate, **settings)
     data = Dataset.from_list(dpo.dpo_examples(tokenizer, rows, recipe.max_length)[0])
     trainer = Tokenised(model=model, processing_class=tokenizer, train_dataset=data, args=arguments)
     return trainer, trainer.train
