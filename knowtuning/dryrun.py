@@ -13,7 +13,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedToken
 from trl.trainer.utils import get_peak_flops
 
 from knowtuning.display import table
-from knowtuning.doctor import Finding, check_here, conclude, runs_on_a_cpu, show
+from knowtuning.doctor import Finding, check_here, conclude, show
 from knowtuning.knowledge.difficulty import score_facts
 from knowtuning.recipe import Recipe, get_recipe
 from knowtuning.run import runs_folder
 from knowtuning.training.dpo import dpo_trainer, step_zero, train_dpo
 from knowtuning.training.generate import generate
-from knowtuning.training.memory import GB, PROMPT_TOKENS, config_of, cure, parameters, with_layers
+from knowtuning.training.memory import GB, PROMPT_TOKENS, config_of, cure, parameters, small, with_layers
 from knowtuning.training.models import load_adapter, load_base, new_adapter, save_adapter
 from knowtuning.training.prompts import encode_prompt, use_form
 from knowtuning.training.sft import train_sft
@@ -76,7 +76,7 @@ def print_dry_run(name: str, rows: int = 4000, steps: int = 3, layers: int = 0) 
     """
     recipe = get_recipe(name)
     config = config_of(recipe.base)
-    all_layers = torch.cuda.is_available() or runs_on_a_cpu(config)
+    all_layers = torch.cuda.is_available() or small(config)
     tried = with_layers(config, layers or (config.get_text_config().num_hidden_layers if all_layers else 2))
     show(findings := check_here(recipe))
     _print_headline(recipe, config, tried)
@@ -97,18 +97,22 @@ def alone(recipe: Recipe, short: bool = False) -> Recipe:
 
     `short` makes passes that a CPU gets through with a few layers of a large base.
     """
-    one = replace(
-        recipe,
-        sft_micro_batch=recipe.sft_micro_batch or recipe.sft_batch // recipe.num_processes,
-        dpo_micro_batch=recipe.dpo_micro_batch or recipe.dpo_batch // recipe.num_processes,
-        sft_epochs=1,
-        dpo_epochs=1,
-        val_size=0,
-        num_processes=1,
-        parallel="ddp",
+    processes = recipe.machine.num_processes
+    one = recipe.replace(
+        data={"val_size": 0},
+        sft={"epochs": 1, "micro_batch": recipe.sft.micro_batch or recipe.sft.batch // processes},
+        dpo={"epochs": 1, "micro_batch": recipe.dpo.micro_batch or recipe.dpo.batch // processes},
+        machine={"num_processes": 1, "parallel": "ddp"},
     )
-    batches = {"sft_batch": 2, "sft_micro_batch": 1, "dpo_batch": 1, "dpo_micro_batch": 1, "eval_batch": 2}
-    return replace(one, **batches, max_length=256, score_tokens=512, max_new_tokens=8) if short else one
+    if not short:
+        return one
+    return one.replace(
+        max_length=min(recipe.max_length, 256),
+        sft={"batch": 2, "micro_batch": 1},
+        dpo={"batch": 1, "micro_batch": 1},
+        evaluation={"batch": 2, "max_new_tokens": 8},
+        machine={"score_tokens": 512},
+    )
 
 
 def random_base(config: PretrainedConfig, recipe: Recipe, folder: Path) -> Any:
@@ -173,22 +177,24 @@ def walk(config: PretrainedConfig, recipe: Recipe, steps: int) -> Iterator[Stage
             model = new_adapter(random_base(config, recipe, folder / "base"), recipe, seed=0)
             yield Stage("load", 0, time.perf_counter() - began, _peak())
         with _watched("SFT"):
-            longest = qa_rows(tokenizer, recipe.sft_micro_batch + recipe.eval_batch, recipe.max_length)
-            one_pass = replace(recipe, sft_batch=recipe.sft_micro_batch, val_size=recipe.eval_batch)
+            longest = qa_rows(tokenizer, recipe.sft.micro_batch + recipe.evaluation.batch, recipe.max_length)
+            one_pass = recipe.replace(sft={"batch": recipe.sft.micro_batch}, data={"val_size": recipe.evaluation.batch})
             train_sft(model, tokenizer, longest, one_pass, 0)
-            rows = qa_rows(tokenizer, steps * recipe.sft_batch, usual)
+            rows = qa_rows(tokenizer, steps * recipe.sft.batch, usual)
             _, _, numbers = train_sft(model, tokenizer, rows, recipe, 0)
             yield Stage("SFT", len(rows) * usual, len(rows) / numbers["samples per second"], _peak())
         with _watched("perplexity"):
-            rows = qa_rows(tokenizer, max(2, recipe.score_tokens // usual), usual)
+            rows = qa_rows(tokenizer, max(2, recipe.machine.score_tokens // usual), usual)
             facts, questions = facts_of(rows), {row["id"]: row["question"] for row in rows}
             began = time.perf_counter()
-            score_facts(model, tokenizer, facts, questions, recipe.score_tokens)
+            score_facts(model, tokenizer, facts, questions, recipe.machine.score_tokens)
             yield Stage("perplexity", len(rows) * usual, time.perf_counter() - began, _peak())
         with _watched("generation"):
-            asked = [row["question"] for row in qa_rows(tokenizer, recipe.eval_batch, usual)]
+            asked = [row["question"] for row in qa_rows(tokenizer, recipe.evaluation.batch, usual)]
             began = time.perf_counter()
-            answers = generate(model, tokenizer, asked, "sampled", recipe.max_new_tokens, recipe.eval_batch)
+            answers = generate(
+                model, tokenizer, asked, "sampled", recipe.evaluation.max_new_tokens, recipe.evaluation.batch
+            )
             told = sum(answer["tokens"] for answer in answers)
             yield Stage("generation", told, time.perf_counter() - began, _peak())
         adapter = save_adapter(model, folder / "sft", CARD)
@@ -196,10 +202,10 @@ def walk(config: PretrainedConfig, recipe: Recipe, steps: int) -> Iterator[Stage
         with _watched("DPO"):
             base = load_base(folder / "base", recipe.quantisation, recipe.dtype)
             model = load_adapter(base, adapter, trainable=True)
-            longest = preference_pairs(tokenizer, recipe.dpo_micro_batch, recipe.max_length)
-            one_pass = replace(recipe, dpo_batch=recipe.dpo_micro_batch)
+            longest = preference_pairs(tokenizer, recipe.dpo.micro_batch, recipe.max_length)
+            one_pass = recipe.replace(dpo={"batch": recipe.dpo.micro_batch})
             train_dpo(dpo_trainer(model, tokenizer, longest, one_pass, 0, folder))
-            pairs = preference_pairs(tokenizer, steps * recipe.dpo_batch, usual)
+            pairs = preference_pairs(tokenizer, steps * recipe.dpo.batch, usual)
             began = time.perf_counter()
             trainer = dpo_trainer(model, tokenizer, pairs, recipe, 0, folder)
             yield Stage("reference", 2 * len(pairs) * usual, time.perf_counter() - began, _peak())
@@ -250,8 +256,8 @@ def _judge(recipe: Recipe, stages: list[Stage], measured: bool) -> list[Finding]
     most, where = max((stage.peak, stage.name) for stage in stages)
     room = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else psutil.virtual_memory().total
     what = f"{most / GB:.1f} of {room / GB:.1f} GB at most, for {where} (measured)"
-    if recipe.num_processes > 1:
-        what += f"; tried in one process, while the recipe shares training among {recipe.num_processes}"
+    if recipe.machine.num_processes > 1:
+        what += f"; tried in one process, while the recipe shares training among {recipe.machine.num_processes}"
     fits = Finding("ok", "fits", what)
     return [*judged, fits if most <= room else Finding("fail", "fits", f"{what}. Cure: {cure(recipe, where)}.")]
 
@@ -280,7 +286,7 @@ def _print_stages(recipe: Recipe, stages: list[Stage], weights: int, tried: int,
         lines[-1] |= {"tokens": stage.tokens, "tokens/s": speed, f"{rows:,} rows": duration(seconds)}
         if share := utilisation(stage.name, speed, tried):
             lines[-1]["MFU %"] = 100 * share
-        elif not runs_on_a_cpu(config_of(recipe.base)) and stage.name != "generation":
+        elif not small(config_of(recipe.base)) and stage.name != "generation":
             flops = 2 * PASSES[stage.name] * tokens * weights
             in_theory = flops / SHARE / get_peak_flops(ELSEWHERE, "bfloat16")
             lines[-1][f"{ELSEWHERE}, {SHARE:.0%} MFU"] = duration(in_theory)
@@ -299,11 +305,11 @@ def tokens_of_run(recipe: Recipe, rows: int) -> dict[str, float]:
     """
     tokens = rows * min(TOKENS, recipe.max_length)
     return {
-        "SFT": 3 * recipe.sft_epochs * tokens,
+        "SFT": 3 * recipe.sft.epochs * tokens,
         "perplexity": tokens,
-        "generation": 2 * recipe.test_rows * recipe.max_new_tokens,
+        "generation": 2 * recipe.data.test_rows * recipe.evaluation.max_new_tokens,
         "reference": 3 * 2 * tokens,
-        "DPO": 3 * 2 * recipe.dpo_epochs * tokens,
+        "DPO": 3 * 2 * recipe.dpo.epochs * tokens,
     }
 
 

@@ -1,6 +1,6 @@
 """Training: prompts as tokens, models and adapters, SFT, DPO, generation, all on one engine of log-probabilities.
 
-`packed` is that engine; `sft` and `dpo` are thin trainers over it, and the dry run measures them before anything is paid.
+`packed` is that engine, `sft` and `dpo` are thin trainers over it; the dry run measures both before anything is paid.
 """
 
 import logging

@@ -99,7 +99,7 @@ class PreferenceTrainer(PackedTrainer):
         }
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the rewards of the batches since the last time beside their loss, as "eval_rewards/…" of watched pairs."""
+        """Log with a loss the rewards of its batches; those of watched pairs as "eval_rewards/…"."""
         prefix = "eval_" if any(name.startswith("eval_") for name in logs) else ""
         for name in self.numbers[0] if self.numbers else ():
             logs[prefix + name] = sum(batch[name] for batch in self.numbers) / len(self.numbers)
@@ -160,7 +160,8 @@ def dpo_trainer(
     examples, _ = dpo_examples(tokenizer, pairs, recipe.max_length)
     watching = watch(examples, pairs, watched, seed)
     trainer = build_trainer(model, tokenizer, examples, watching, recipe, seed, output, gamma, beta)
-    add_reference(trainer, examples, reference_model or trainer.model, Path(output) / "reference", recipe.score_tokens)
+    store, budget = Path(output) / "reference", recipe.machine.score_tokens
+    add_reference(trainer, examples, reference_model or trainer.model, store, budget)
     trainer.train_dataset, trainer.eval_dataset = datasets(examples, watching)
     trainer.recipe = recipe
     trainer.job = {"examples": examples, "watched": watching, "seed": seed, "gamma": gamma, "beta": beta}
@@ -179,8 +180,8 @@ def build_trainer(
     beta: float,
 ) -> PreferenceTrainer:
     """The trainer over tokenised examples, those to be `watched` by aspect."""
-    steps = -(-len(examples) // recipe.dpo_batch) * recipe.dpo_epochs
-    at_once = recipe.dpo_micro_batch or recipe.dpo_batch // recipe.num_processes
+    steps = -(-len(examples) // recipe.dpo.batch) * recipe.dpo.epochs
+    at_once = recipe.dpo.micro_batch or recipe.dpo.batch // recipe.machine.num_processes
     train, evaluated = datasets(examples, watched)
     trainer = PreferenceTrainer(
         model=model,
@@ -190,11 +191,11 @@ def build_trainer(
         data_collator=collate_pairs,
         args=TrainingArguments(
             output_dir=str(output),
-            num_train_epochs=recipe.dpo_epochs,
+            num_train_epochs=recipe.dpo.epochs,
             per_device_train_batch_size=at_once,
-            gradient_accumulation_steps=recipe.dpo_batch // (at_once * recipe.num_processes),
+            gradient_accumulation_steps=recipe.dpo.batch // (at_once * recipe.machine.num_processes),
             per_device_eval_batch_size=max([1, *map(len, watched.values())]),
-            learning_rate=recipe.dpo_learning_rate,
+            learning_rate=recipe.dpo.learning_rate,
             eval_strategy="steps" if watched else "no",
             eval_steps=max(1, steps // 5),
             save_strategy="no",
@@ -202,7 +203,7 @@ def build_trainer(
             **shared_arguments(recipe),
         ),
     )
-    trainer.beta, trainer.gamma, trainer.sft_mean = beta, gamma, recipe.dpo_sft_mean
+    trainer.beta, trainer.gamma, trainer.sft_mean = beta, gamma, recipe.dpo.sft_mean
     return trainer
 
 

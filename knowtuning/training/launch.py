@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -63,11 +62,11 @@ class _Report(TrainerCallback):
 
 def wants_processes(recipe: Recipe) -> bool:
     """Whether this process should hand training over to `num_processes` others; not if it is one of them."""
-    return recipe.num_processes > 1 and "LOCAL_RANK" not in os.environ
+    return recipe.machine.num_processes > 1 and "LOCAL_RANK" not in os.environ
 
 
 def train_elsewhere(model: Any, recipe: Recipe, build: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Train the adapter of `model` in `recipe.num_processes` processes on this machine; the model gets the result.
+    """Train the adapter of `model` in the recipe's `num_processes` on this machine; the model gets the result.
 
     Args:
         model: base with adapter; while the others train it waits in main memory.
@@ -84,12 +83,12 @@ def train_elsewhere(model: Any, recipe: Recipe, build: str, arguments: dict[str,
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_adapter(model, folder / "start", "Where training starts.")
-        job = {"base": model.name_or_path, "recipe": asdict(recipe) | {"lab": None}}
+        job = {"base": model.name_or_path, "recipe": recipe.model_dump(mode="json")}
         write_json(folder / "job.json", job | {"build": build, "arguments": arguments})
         if device.type == "cuda":
             model.to("cpu")
             torch.cuda.empty_cache()
-        _torchrun(folder, recipe.num_processes)
+        _torchrun(folder, recipe.machine.num_processes)
         model.to(device)
         set_peft_model_state_dict(model, load_peft_weights(str(folder / "adapter"), device=str(device)))
         return read_json(folder / "result.json")
@@ -108,8 +107,7 @@ def _torchrun(folder: Path, processes: int) -> None:
 def work(folder: Path, rank: int) -> None:
     """One of the processes: train what `job.json` says; the first leaves `adapter` and `result.json` in the folder."""
     job = read_json(folder / "job.json")
-    # lists of JSON are tuples in a recipe
-    recipe = Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in job["recipe"].items()})
+    recipe = Recipe(**job["recipe"])
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if rank > 0:  # one of them tells of the progress

@@ -11,8 +11,7 @@ from accelerate.utils import CustomDtype, compute_module_sizes
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig
 
 from knowtuning.files import DataError
-from knowtuning.lab.settings import SETTINGS
-from knowtuning.recipe import Recipe
+from knowtuning.recipe import Recipe, lab_of
 from knowtuning.training.models import new_adapter, trainable_parameters
 from knowtuning.training.packed import ROW, innermost
 
@@ -24,6 +23,7 @@ SHAPES = {
 }
 CARDS = {"L4": 24, "RTX 4090": 24, "A100 40 GB": 40, "A100 80 GB": 80, "H100": 80, "H200": 141}
 USABLE = 0.93  # GB that a card is sold with are 10^9 bytes, and here they are 2^30
+ON_A_CPU = 3e8  # weights of a base that needs no GPU
 GB = 2**30
 PROMPT_TOKENS = 50  # assumed of a question in its prompt
 NF4_SCALES = 1.016  # bytes of NF4 with its scales, per byte of its half bytes (double quantisation)
@@ -41,8 +41,7 @@ def config_of(base: str) -> PretrainedConfig:
     """
     if base in SHAPES:
         return _llama(*SHAPES[base])
-    if base in SETTINGS:
-        lab = SETTINGS[base]
+    if lab := lab_of(base):
         return _llama(lab.hidden, lab.intermediate, lab.layers, lab.heads, lab.vocabulary, lab.context, True)
     try:
         return AutoConfig.from_pretrained(base)
@@ -76,6 +75,22 @@ def with_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     return cut
 
 
+def tiny(config: PretrainedConfig) -> PretrainedConfig:
+    """A model of the same code with two heads and a layer of each kind, two at least, to be tried in a second."""
+    shrunk = copy.deepcopy(config)
+    text = shrunk.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    kinds = list(dict.fromkeys(getattr(text, "layer_types", None) or ()))
+    sizes = {"num_hidden_layers": max(2, len(kinds)), "layer_types": kinds * 2 if len(kinds) == 1 else kinds}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 2 * width, "intermediate_size": 64}
+    for name, size in sizes.items():
+        if getattr(text, name, None):
+            setattr(text, name, size)
+    if getattr(text, "sliding_window", None):
+        text.sliding_window = 8  # so that texts of a few tokens do not fit into it
+    return shrunk
+
+
 def weightless(config: PretrainedConfig, dtype: str = "bfloat16") -> Any:
     """The model on the meta device: every module and shape, no memory."""
     with torch.device("meta"):
@@ -85,6 +100,11 @@ def weightless(config: PretrainedConfig, dtype: str = "bfloat16") -> Any:
 def parameters(config: PretrainedConfig) -> int:
     """Number of weights, tied ones once."""
     return weightless(config).num_parameters()
+
+
+def small(config: PretrainedConfig) -> bool:
+    """Whether a CPU gets through a base of this shape."""
+    return parameters(config) < ON_A_CPU
 
 
 def weight_bytes(model: Any, quantisation: str) -> int:
@@ -134,15 +154,15 @@ def needs(recipe: Recipe, config: PretrainedConfig) -> dict[str, int]:
     adapted.enable_input_require_grads()
     kept, width = kept_per_token(adapted), getattr(torch, recipe.dtype).itemsize
     layer = kept / text.num_hidden_layers
-    if recipe.checkpointing:
+    if recipe.machine.checkpointing:
         kept = layer + width * text.hidden_size * text.num_hidden_layers
-    shared = weights // recipe.num_processes if recipe.parallel == "fsdp" else weights
+    shared = weights // recipe.machine.num_processes if recipe.machine.parallel == "fsdp" else weights
     found = {}
     for stage, sequences in (("SFT", _at_once(recipe, "sft")), ("DPO", 2 * _at_once(recipe, "dpo"))):
         made = sequences * recipe.max_length * (kept + layer + LOGITS * text.vocab_size)
         found[stage] = shared + TRAINED * trainable_parameters(adapted) + made + RESERVE
-    found["perplexity"] = weights + min(ROW, recipe.score_tokens) * (layer + LOGITS * text.vocab_size) + RESERVE
-    tokens = min(65536, recipe.eval_batch * (PROMPT_TOKENS + recipe.max_new_tokens))
+    found["perplexity"] = weights + min(ROW, recipe.machine.score_tokens) * (layer + LOGITS * text.vocab_size) + RESERVE
+    tokens = min(65536, recipe.evaluation.batch * (PROMPT_TOKENS + recipe.evaluation.max_new_tokens))
     found["generation"] = weights + tokens * cache_per_token(config, width) + RESERVE
     return {stage: round(size) for stage, size in found.items()}
 
@@ -167,19 +187,20 @@ def cards_with_room(size: int) -> str:
 
 def _at_once(recipe: Recipe, stage: str) -> int:
     """Sequences, or pairs, that a process holds at once."""
-    return getattr(recipe, f"{stage}_micro_batch") or getattr(recipe, f"{stage}_batch") // recipe.num_processes
+    sizes = getattr(recipe, stage)
+    return sizes.micro_batch or sizes.batch // recipe.machine.num_processes
 
 
 def cure(recipe: Recipe, stage: str) -> str:
     """What to change in a recipe whose `stage` does not fit, the cheapest first."""
     if stage in ("SFT", "DPO") and _at_once(recipe, stage.lower()) > 1:
-        return f"set a smaller {stage.lower()}_micro_batch in the recipe"
-    if stage in ("SFT", "DPO") and not recipe.checkpointing:
-        return "set checkpointing in the recipe"
-    if stage in ("perplexity", "reference") and recipe.score_tokens > recipe.max_length:
-        return "set fewer score_tokens in the recipe"
-    if stage == "generation" and recipe.eval_batch > 1:
-        return "set a smaller eval_batch in the recipe"
+        return f"set a smaller {stage.lower()}.micro_batch in the recipe"
+    if stage in ("SFT", "DPO") and not recipe.machine.checkpointing:
+        return "set machine.checkpointing in the recipe"
+    if stage in ("perplexity", "reference") and recipe.machine.score_tokens > recipe.max_length:
+        return "set fewer machine.score_tokens in the recipe"
+    if stage == "generation" and recipe.evaluation.batch > 1:
+        return "set a smaller evaluation.batch in the recipe"
     if recipe.quantisation == "none":
         return "take NF4 (quantisation, or the recipe's -qlora)"
     return "take a larger card, or a smaller base"

@@ -148,7 +148,8 @@ def packed(model: Any) -> Iterator[None]:
         return
     whole.reads_packed_rows = layout(model) == "packed"
     if not whole.reads_packed_rows:
-        warnings.warn(f"{type(whole).__name__} reads texts in one row otherwise than alone: it gets padded batches.")
+        text = f"{type(whole).__name__} reads texts in one row otherwise than alone: it is given padded batches."
+        warnings.warn(text, stacklevel=3)
     try:
         yield
     finally:
