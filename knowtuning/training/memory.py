@@ -1,4 +1,4 @@
-"""What a base needs on a card, told by its configuration alone: nothing is downloaded and no weight is made."""
+"""What a base needs of a card, told by its configuration alone: nothing is downloaded and no weight is made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import CustomDtype, compute_module_sizes
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig
+from trl.trainer.utils import get_peak_flops
 
 from knowtuning.files import DataError
 from knowtuning.recipe import Recipe, lab_of
@@ -30,6 +31,8 @@ NF4_SCALES = 1.016  # bytes of NF4 with its scales, per byte of its half bytes (
 TRAINED = 16  # bytes per weight of the adapter: itself, its gradient and AdamW's two means in float32
 LOGITS = 10  # bytes per labelled token and entry of the vocabulary: logits in half and in full precision, and losses
 PROBE = 16  # tokens that the activations are counted with
+# passes over the weights, of 2 FLOPs per weight and token: LoRA's way back has no gradients of frozen weights
+PASSES = {"SFT": 2, "DPO": 2, "reference": 1, "perplexity": 1, "generation": 1}
 RESERVE = GB  # CUDA itself, and what its allocator cannot use
 
 
@@ -204,3 +207,16 @@ def cure(recipe: Recipe, stage: str) -> str:
     if recipe.quantisation == "none":
         return "take NF4 (quantisation, or the recipe's -qlora)"
     return "take a larger card, or a smaller base"
+
+
+def utilisation(stage: str, speed: float, weights: int, card: str) -> float | None:
+    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B) of a card at `speed` tokens a second.
+
+    The share of its peak in bfloat16, without attention's own products; None of a card that TRL does not know.
+
+    Example:
+        >>> utilisation("SFT", 10_000, 7_000_000_000, "NVIDIA A100-SXM4-80GB")
+        0.8974358974358975
+    """
+    peak = get_peak_flops(card, "bfloat16")
+    return 2 * PASSES[stage] * speed * weights / peak if peak else None
