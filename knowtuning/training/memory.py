@@ -27,7 +27,7 @@ USABLE = 0.93  # GB that a card is sold with are 10^9 bytes, and here they are 2
 ON_A_CPU = 3e8  # weights of a base that needs no GPU
 GB = 2**30
 PROMPT_TOKENS = 50  # assumed of a question in its prompt
-NF4_SCALES = 1.016  # bytes of NF4 with its scales, per byte of its half bytes (double quantisation)
+NF4_SCALES = 1.032  # bytes of NF4 with its scales, per byte of its half bytes (double quantisation)
 TRAINED = 16  # bytes per weight of the adapter: itself, its gradient and AdamW's two means in float32
 LOGITS = 10  # bytes per labelled token and entry of the vocabulary: logits in half and in full precision, and losses
 PROBE = 16  # tokens that the activations are counted with
@@ -82,12 +82,13 @@ def tiny(config: PretrainedConfig) -> PretrainedConfig:
     """A model of the same code with two heads and a layer of each kind, two at least, to be tried in a second."""
     shrunk = copy.deepcopy(config)
     text = shrunk.get_text_config()
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     kinds = list(dict.fromkeys(getattr(text, "layer_types", None) or ()))
     sizes = {"num_hidden_layers": max(2, len(kinds)), "layer_types": kinds * 2 if len(kinds) == 1 else kinds}
-    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 2 * width, "intermediate_size": 64}
+    if heads := getattr(text, "num_attention_heads", 0):
+        width = getattr(text, "head_dim", None) or text.hidden_size // heads
+        sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 2 * width, "intermediate_size": 64}
     for name, size in sizes.items():
-        if getattr(text, name, None):
+        if getattr(text, name, None) and not isinstance(getattr(type(text), name, None), property):
             setattr(text, name, size)
     if getattr(text, "sliding_window", None):
         text.sliding_window = 8  # so that texts of a few tokens do not fit into it
