@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 
 from knowtuning.files import DataError
 from knowtuning.training import packed as engine
+from knowtuning.training.batches import batches
 from knowtuning.training.packed import IGNORE, answer_log_probs, completion_log_probs, layout, pack, packed
 
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 100}
@@ -166,6 +167,14 @@ def test_completions_are_scored_in_any_company(name, max_tokens):
     model = build(MODELS[name][0])
     scores = dict(completion_log_probs(model, *texts(), max_tokens))
     assert [scores[place] for place in range(len(scores))] == pytest.approx(alone(model).tolist(), abs=1e-3)
+
+
+def test_batches_are_sorted_and_bounded():
+    lengths = [9, 2, 5, 2, 30]
+    made = list(batches(lengths, 12))
+    assert sorted(place for batch in made for place in batch) == list(range(len(lengths)))
+    assert all(len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 12 for batch in made)
+    assert [len(batch) for batch in batches([1] * 5, 100, most=2)] == [2, 2, 1]
 
 
 def test_the_first_token_of_a_text_is_predicted_by_nothing():

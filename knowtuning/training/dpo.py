@@ -45,8 +45,9 @@ def preference_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """L = L_DPO + gamma * L_SFT(preferred) of a batch, and the log-ratios to the reference.
 
-    L_DPO is the mean of `dpo_loss` over the pairs, on summed log-probabilities. L_SFT is the preferred answers' negative log-likelihood: with `sft_mean="tokens"` its mean over
-    their tokens (TRL), with "answers" the mean over the answers of each answer's token mean (llmtuner).
+    L_DPO is the mean of `dpo_loss` over the pairs, on summed log-probabilities. L_SFT is the preferred answers'
+    negative log-likelihood: with `sft_mean="tokens"` its mean over their tokens (TRL), with "answers" the mean over the
+    answers of each answer's token mean (llmtuner).
 
     Shapes: log_probs, counts (of tokens) and reference (2n,): n preferred answers, then the n others; the loss (), the
     log-ratios (2n,). `tokens`: how many preferred tokens the mean is over, where they are not this batch's alone.
