@@ -12,11 +12,11 @@ from torch.nn.functional import logsigmoid
 from transformers import PrinterCallback, TrainingArguments
 
 from knowtuning.recipe import Recipe
-from knowtuning.training.launch import train_elsewhere, wants_processes
+from knowtuning.training.launch import run_trainer, train_elsewhere, wants_processes
 from knowtuning.training.packed import answer_log_probs, pack_answers, packed
 from knowtuning.training.prompts import encode_within
 from knowtuning.training.reference import reference_log_probs
-from knowtuning.training.sft import PackedTrainer, outcome, run_trainer, shared_arguments
+from knowtuning.training.sft import PackedTrainer, shared_arguments
 
 REFERENCES = ("start", "base")
 SIDES = ("chosen", "rejected")
@@ -163,8 +163,7 @@ def dpo_trainer(
     add_reference(trainer, examples, reference_model or trainer.model, store, budget)
     trainer.train_dataset, trainer.eval_dataset = datasets(examples, watching)
     trainer.recipe = recipe
-    trainer.job = {"stage": "dpo", "examples": examples, "watched": watching, "seed": seed}
-    trainer.job |= {"gamma": gamma, "beta": beta}
+    trainer.job = {"examples": examples, "watched": watching, "seed": seed, "gamma": gamma, "beta": beta}
     return trainer
 
 
@@ -242,9 +241,9 @@ def step_zero(trainer: PreferenceTrainer) -> list[dict]:
 def train_dpo(trainer: PreferenceTrainer) -> tuple[Any, list[dict], list[dict], dict[str, Any]]:
     """Train and return (model, rows by step, rows by step and aspect, numbers)."""
     if wants_processes(trainer.recipe):
-        found = train_elsewhere(trainer.model, trainer.recipe, trainer.job)
+        found = train_elsewhere(trainer.model, trainer.recipe, f"{__name__}:build_trainer", trainer.job)
     else:
-        found = outcome(trainer, run_trainer(trainer, "training").metrics)
+        found = run_trainer(trainer)
     history = found["history"]
     names = {"loss": "loss", "chosen reward": "rewards/chosen", "rejected reward": "rewards/rejected"}
     names |= {"margin": "rewards/margins", "accuracy": "rewards/accuracies"}
@@ -258,7 +257,7 @@ def train_dpo(trainer: PreferenceTrainer) -> tuple[Any, list[dict], list[dict], 
             "steps": found["steps"],
             "last margin": round(losses[-1]["margin"], 3),
             "last accuracy": round(losses[-1]["accuracy"], 3),
-            "pairs per second": round(found["metrics"]["train_samples_per_second"], 1),
+            "pairs per second": float(f"{found['metrics']['train_samples_per_second']:.3g}"),
         },
     )
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, disable_progress_bars
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from knowtuning.data.splits import holdout
-from knowtuning.progress import Tick, progress
 from knowtuning.recipe import Recipe
-from knowtuning.training.launch import train_elsewhere, wants_processes
+from knowtuning.training.launch import run_trainer, train_elsewhere, wants_processes
 from knowtuning.training.models import device
-from knowtuning.training.packed import IGNORE, label_log_probs, pack, packed
+from knowtuning.training.packed import IGNORE, label_log_probs, pack
 from knowtuning.training.prompts import encode_within
 
 disable_progress_bars()
@@ -142,11 +140,11 @@ def train_sft(
 ) -> tuple[Any, list[dict], dict[str, Any]]:
     """Fine-tune and return (model with the best adapter, rows `{"step", "loss"| "eval_loss"}`, numbers)."""
     if wants_processes(recipe):
-        trained = train_elsewhere(model, recipe, {"stage": "sft", "rows": rows, "seed": seed})
+        trained = train_elsewhere(model, recipe, f"{__name__}:sft_trainer", {"rows": rows, "seed": seed})
     else:
         with tempfile.TemporaryDirectory() as scratch:
             trainer = sft_trainer(model, tokenizer, rows, recipe, seed, scratch)
-            trained = outcome(trainer, run_trainer(trainer, "training").metrics)
+            trained = run_trainer(trainer)
     _, cut = sft_examples(tokenizer, rows, recipe.max_length)
     losses = [{"step": h["step"], **{k: h[k] for k in ("loss", "eval_loss") if k in h}} for h in trained["history"]]
     return (
@@ -158,43 +156,6 @@ def train_sft(
             "steps": trained["steps"],
             "best step": trained["best_step"] or trained["steps"],
             "best eval loss": None if trained["best_metric"] is None else round(trained["best_metric"], 4),
-            "samples per second": round(trained["metrics"]["train_samples_per_second"], 1),
+            "samples per second": float(f"{trained['metrics']['train_samples_per_second']:.3g}"),
         },
     )
-
-
-def outcome(trainer: Any, metrics: dict[str, float]) -> dict[str, Any]:
-    """What a training leaves besides the adapter: `history`, `steps`, `best_step`, `best_metric`, `metrics`."""
-    state = trainer.state
-    return {
-        "history": state.log_history,
-        "steps": state.global_step,
-        "metrics": metrics,
-        "best_step": state.best_global_step,
-        "best_metric": state.best_metric,
-    }
-
-
-def run_trainer(trainer: Trainer, stage: str) -> Any:
-    """Train with our progress in place of transformers' printing; a loss that is not finite stops the run."""
-    arguments = trainer.args
-    batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-    steps = math.ceil(math.ceil(len(trainer.train_dataset) / batch) * arguments.num_train_epochs)
-    with packed(trainer.model), progress(stage, steps, "steps") as tick:
-        trainer.add_callback(_Report(tick))
-        trainer.remove_callback(PrinterCallback)
-        return trainer.train()
-
-
-class _Report(TrainerCallback):
-    def __init__(self, tick: Tick) -> None:
-        self.tick = tick
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        loss = (logs or {}).get("loss")
-        if loss is None:
-            return
-        if not math.isfinite(loss):
-            raise RuntimeError(f"the loss is {loss} at step {state.global_step}: lower the learning rate.")
-        margin = logs.get("rewards/margins")  # of DPO
-        self.tick(state.global_step, loss=loss, **({} if margin is None else {"margin": margin}))
