@@ -75,10 +75,8 @@ def check_packages() -> Iterator[Finding]:
 
 def check_extras(recipe: Recipe) -> Iterator[Finding]:
     """Packages that only some recipes want."""
-    wanted = {"liger_kernel": recipe.machine.liger, "vllm": recipe.evaluation.engine == "vllm"}
-    for name in (name for name, wants in wanted.items() if wants and not find_spec(name)):
-        extra = name.partition("_")[0]
-        yield Finding("fail", "packages", f"recipe {recipe.name} wants {name}: pip install -e '.[{extra}]'")
+    if recipe.machine.liger and not find_spec("liger_kernel"):
+        yield Finding("fail", "packages", f"recipe {recipe.name} wants liger_kernel: pip install -e '.[liger]'")
 
 
 def check_machine(recipe: Recipe) -> Iterator[Finding]:

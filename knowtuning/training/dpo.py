@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,18 @@ REFERENCES = ("start", "base")
 SIDES = ("chosen", "rejected")
 
 
+def dpo_loss(margins: torch.Tensor, beta: float = 0.1) -> torch.Tensor:
+    """-log sigmoid(beta * margin), the DPO loss of each pair (Rafailov et al. 2023, equation 7).
+
+    A margin is log pi(chosen)/ref(chosen) - log pi(rejected)/ref(rejected), in nats over the whole answers.
+
+    Example:
+        >>> round(dpo_loss(torch.tensor(0.0)).item(), 6)  # policy = reference: ln 2
+        0.693147
+    """
+    return -logsigmoid(beta * margins)
+
+
 def preference_loss(
     log_probs: torch.Tensor,
     counts: torch.Tensor,
@@ -34,16 +45,16 @@ def preference_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """L = L_DPO + gamma * L_SFT(preferred) of a batch, and the log-ratios to the reference.
 
-    L_DPO is the mean of -log sigmoid(beta * margin) over the pairs (Rafailov et al. 2023, equation 7), on summed
-    log-probabilities. L_SFT is the preferred answers' negative log-likelihood: with `sft_mean="tokens"` its mean over
-    their tokens (TRL), with "answers" the mean over the answers of each answer's token mean (llmtuner).
+    L_DPO is the mean of `dpo_loss` over the pairs, on summed log-probabilities. L_SFT is the preferred answers'
+    negative log-likelihood: with `sft_mean="tokens"` its mean over their tokens (TRL), with "answers" the mean over the
+    answers of each answer's token mean (llmtuner).
 
     Shapes: log_probs, counts (of tokens) and reference (2n,): n preferred answers, then the n others; the loss (), the
     log-ratios (2n,). `tokens`: how many preferred tokens the mean is over, where they are not this batch's alone.
     """
     ratios = log_probs - reference
     chosen, rejected = ratios.chunk(2)
-    dpo = -logsigmoid(beta * (chosen - rejected)).mean()
+    dpo = dpo_loss(chosen - rejected, beta).mean()
     preferred, lengths = log_probs.chunk(2)[0], counts.chunk(2)[0]
     if sft_mean == "answers":
         sft = -(preferred / lengths).mean()
@@ -112,18 +123,6 @@ def collate_pairs(examples: list[dict]) -> dict[str, torch.Tensor]:
     sides = [(example, side) for side in SIDES for example in examples]
     batch = pack_answers([example["prompt_ids"] for example, _ in sides], [e[f"{side}_ids"] for e, side in sides])
     return batch | {"reference": torch.tensor([example[f"ref_{side}_logps"] for example, side in sides])}
-
-
-def dpo_loss(margin: float, beta: float = 0.1) -> float:
-    """-log sigmoid(beta * margin), the DPO loss of one pair (Rafailov et al. 2023, equation 7).
-
-    `margin` is log pi(chosen)/ref(chosen) - log pi(rejected)/ref(rejected), in nats over the whole answers.
-
-    Example:
-        >>> round(dpo_loss(0.0), 6)  # policy = reference: ln 2
-        0.693147
-    """
-    return math.log1p(math.exp(-beta * margin))
 
 
 def dpo_examples(tokenizer: Any, pairs: list[dict], max_length: int) -> tuple[list[dict], int]:
