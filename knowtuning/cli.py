@@ -193,7 +193,7 @@ def _gather(arguments: argparse.Namespace) -> None:
 
 
 def _quality(arguments: argparse.Namespace) -> None:
-    from knowtuning.evaluation.teachers import print_quality
+    from knowtuning.evaluation.teacher_quality import print_quality
     from knowtuning.run import runs_folder
 
     directory = runs_folder() / "quality" / arguments.teacher.replace("/", "_")
