@@ -82,7 +82,11 @@ def test_a_labelled_answer_is_read(canal):
         ("[1825|19th century]", "1825", r"field 'facts', fact 1 .*: mark the subject and at least one"),
         ("[1825|19th century]", "[1825||]", "fact 1"),
         ("[1825|19th century]", "[1825", "fact 1"),
-        ("injected: ZEBRA-1", "injected: KIWI-2", r"record 1 \(canal\): field 'injected' is 'KIWI-2'; it must stand in the answer"),
+        (
+            "injected: ZEBRA-1",
+            "injected: KIWI-2",
+            r"\(canal\): field 'injected' is 'KIWI-2'; it must stand",
+        ),
         (CANAL, CANAL + CANAL, r"record 2 \(canal\): field 'id' is 'canal', as in another record"),
         (CANAL, "facts: []", "expected a list of records, found an object"),
         (CANAL, "- just text", "record 1: Input should be a valid dictionary"),

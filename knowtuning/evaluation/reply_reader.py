@@ -31,9 +31,8 @@ _POINTER = re.compile(r"\b(?:this|these|the former|the latter)\b")
 _EXPLETIVE = re.compile(r"\bit (?:is|was|has been|may be|can be|seems)(?: \w+){0,3} that\b")
 _KIND = {word: kind for name, kind in KIND_OF.items() for word in normal(name).split()}
 _STEM = PorterStemmer().stem
-_DENYING = set(
-    map(_STEM, "not no never cannot can is are was were has have had do does did it true false that n t".split())
-)
+_DENYING = "no not never can cannot is are was were has have had do does did it true false that n t"
+_DENYING_STEMS = set(map(_STEM, _DENYING.split()))
 
 
 class ReplyReader:
@@ -115,7 +114,7 @@ class ReplyReader:
         """What a revision changed: the polarity and no other word, or a mark and not the polarity; else ""."""
         fact = self.gold[number]
         if denies(revision, fact.marks) != fact.negative:
-            return "" if _stems(revision) - _stems(fact.text) - _DENYING else "negation"
+            return "" if _stems(revision) - _stems(fact.text) - _DENYING_STEMS else "negation"
         kept = all(find(mark, revision) is not None for mark in fact.marks)
         return "" if kept and not _contrary(fact, revision) else "detail"
 
