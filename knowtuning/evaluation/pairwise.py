@@ -121,7 +121,7 @@ def _fit(x: np.ndarray, y: np.ndarray, times: np.ndarray) -> np.ndarray:
     used = weight > 0
     if len(set(outcome[used])) < 2:  # scikit-learn fits two outcomes only; a feather's weight changes nothing else
         weight, used = weight + 1e-9, weight >= 0
-    regression = LogisticRegression(C=PRIOR**2, fit_intercept=False, solver="newton-cholesky", tol=1e-8, max_iter=200)
+    regression = LogisticRegression(C=PRIOR**2, fit_intercept=False, solver="newton-cg", tol=1e-8, max_iter=1000)
     return regression.fit(columns[used], outcome[used], weight[used]).coef_[0]
 
 
