@@ -193,7 +193,7 @@ def _gather(arguments: argparse.Namespace) -> None:
 
 
 def _quality(arguments: argparse.Namespace) -> None:
-    from knowtuning.evaluation.teachers import print_quality
+    from knowtuning.evaluation.teacher_quality import print_quality
     from knowtuning.run import runs_folder
 
     directory = runs_folder() / "quality" / arguments.teacher.replace("/", "_")
@@ -207,7 +207,7 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 
 def _sheet(arguments: argparse.Namespace) -> None:
-    from knowtuning.evaluation.sheet import sheet_of_run
+    from knowtuning.evaluation.human.sheet import sheet_of_run
     from knowtuning.files import shown
     from knowtuning.run import Run
 
@@ -218,7 +218,7 @@ def _sheet(arguments: argparse.Namespace) -> None:
 
 
 def _annotate(arguments: argparse.Namespace) -> int:
-    from knowtuning.annotate_terminal import annotate
+    from knowtuning.evaluation.human.annotate_terminal import annotate
 
     return annotate(arguments.sheet, arguments.name, arguments.out)
 

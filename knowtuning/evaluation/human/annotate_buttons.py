@@ -6,13 +6,13 @@ from html import escape
 
 import ipywidgets as widgets
 
-from knowtuning.annotate import MEANING, Annotation, visible_item
 from knowtuning.display import side_by_side
-from knowtuning.evaluation.sheet import CHOICES
+from knowtuning.evaluation.human.annotation import MEANING, Annotation, visible_item
+from knowtuning.evaluation.human.sheet import CHOICES
 from knowtuning.knowledge.aspects import ASPECTS
 
 
-def annotation_widget(session: Annotation) -> widgets.VBox:
+def annotation_buttons(session: Annotation) -> widgets.VBox:
     """Show the session with a row of buttons for each aspect; every press is saved at once.
 
     The buttons are reached by Tab and pressed by Space or Enter, and are named by what they choose ("completeness:
@@ -29,25 +29,24 @@ def annotation_widget(session: Annotation) -> widgets.VBox:
     back = widgets.Button(description="back", tooltip="Go back to the choice before", tabbable=True)
 
     def refresh() -> None:
-        made = f"{session.made} of {session.total} choices made"
-        place.value = made if session.done else f"item {session.number} of {len(session.items)} · {made}"
+        place.value = session.progress
         item.value = _item_html(session)
         for (aspect, choice), button in buttons.items():
             chosen = session.chosen(aspect) == choice
             button.description = f"{'✓ ' if chosen else ''}{aspect}: {choice}"
             button.disabled = session.done
 
-    def pressed(aspect: str, choice: str) -> None:
+    def press(aspect: str, choice: str) -> None:
         session.choose(aspect, choice)
         refresh()
 
-    def went_back() -> None:
+    def go_back(_: widgets.Button) -> None:
         session.back()
         refresh()
 
     for (aspect, choice), button in buttons.items():
-        button.on_click(lambda _, aspect=aspect, choice=choice: pressed(aspect, choice))
-    back.on_click(lambda _: went_back())
+        button.on_click(lambda _, aspect=aspect, choice=choice: press(aspect, choice))
+    back.on_click(go_back)
     refresh()
     rows = [widgets.HBox([buttons[aspect, choice] for choice in CHOICES]) for aspect in ASPECTS]
     return widgets.VBox([place, item, *rows, back])
@@ -57,5 +56,5 @@ def _item_html(session: Annotation) -> str:
     if session.item is None:
         return f"All choices are made and saved as those of {escape(session.annotator)}. Thank you."
     item = visible_item(session.item)
-    above = [(name, item[name]) for name in ("question", "reference") if name in item]
-    return side_by_side(above).html + side_by_side([(side, item[side]) for side in ("left", "right")]).html
+    above = {name: item[name] for name in ("question", "reference") if name in item}
+    return side_by_side(above).html + side_by_side({side: item[side] for side in ("left", "right")}).html

@@ -1,13 +1,14 @@
 """Measuring a teacher: labels are checked, decisions agree with hand-made ones, and known errors are found."""
 
+import itertools
 import json
 from types import SimpleNamespace
 
 import pytest
 
-from knowtuning.evaluation import teachers
-from knowtuning.evaluation.labels import denies, load_labels, overlaps, read_gold, states
-from knowtuning.evaluation.readers import Marked
+from knowtuning.evaluation import teacher_quality
+from knowtuning.evaluation.gold_facts import denies, load_labels, read_gold, states
+from knowtuning.evaluation.reply_reader import ReplyReader
 from knowtuning.files import DataError
 from knowtuning.lab.annotators import annotate
 from knowtuning.lab.noise import ErrorRates, NoisyOracle
@@ -76,15 +77,19 @@ def test_a_labelled_answer_is_read(canal):
 @pytest.mark.parametrize(
     ("before", "after", "sentence"),
     [
-        ("question: Why", "query: Why", r"record 1 \(canal\): field 'query' is unknown"),
-        ("question: Why did the Erie Canal matter?", "question: ''", "field 'question' is missing, empty or no text"),
+        ("question: Why", "query: Why", r"record 1 \(canal\): .*field 'query': Extra inputs"),
+        ("question: Why did the Erie Canal matter?", "question: ''", "field 'question': String should have at least 1"),
         ("[1825|19th century]", "1825", r"field 'facts', fact 1 .*: mark the subject and at least one"),
         ("[1825|19th century]", "[1825||]", "fact 1"),
         ("[1825|19th century]", "[1825", "fact 1"),
-        ("injected: ZEBRA-1", "injected: KIWI-2", "field 'injected' is 'KIWI-2'; it must stand in the answer"),
-        (CANAL, CANAL + CANAL, "record 2: field 'id' is 'canal', as in another record"),
+        (
+            "injected: ZEBRA-1",
+            "injected: KIWI-2",
+            r"\(canal\): field 'injected' is 'KIWI-2'; it must stand",
+        ),
+        (CANAL, CANAL + CANAL, r"record 2 \(canal\): field 'id' is 'canal', as in another record"),
         (CANAL, "facts: []", "expected a list of records, found an object"),
-        (CANAL, "- just text", "record 1: expected fields id, question"),
+        (CANAL, "- just text", "record 1: Input should be a valid dictionary"),
         (CANAL, "- [", "is not YAML"),
     ],
 )
@@ -140,8 +145,9 @@ def test_the_labelled_answers_of_the_project_are_sound():
         assert one.id.startswith(f"{one.domain}-")
         for fact in one.facts:
             assert states(fact.text, fact), (one.id, fact)
-        assert not overlaps(one.facts), (one.id, overlaps(one.facts))
-        told = set().union(*Marked(one).told(" ".join(fact.text for fact in one.facts)))
+        for fact, other in itertools.permutations(one.facts, 2):
+            assert not states(fact.text, other), (one.id, fact, other)
+        told = set().union(*ReplyReader(one).told(" ".join(fact.text for fact in one.facts)))
         assert told == set(range(len(one.facts))), one.id
     assert sum(one.injected is not None for one in labelled) >= 6
 
@@ -169,7 +175,7 @@ def test_verdicts_on_revisions(canal, number, revision, verdict):
     """Two are what marks cannot tell: a verb that none holds ("raised"), a form that none foresees ("carried")."""
     revisions = [fact.text.replace("Erie Canal", "Suez Canal, unlike Erie Canal's plan,") for fact in canal.facts]
     revisions[number] = revision
-    quality = teachers.measure(Fake(lambda task, inputs: {"facts": revisions}), [canal])
+    quality = teacher_quality.measure(Fake(lambda task, inputs: {"facts": revisions}), [canal])
     [found] = [row for row in quality["verdicts"] if row["reply"] == revision and row["task"] == "revise"]
     assert found["verdict"] == verdict
 
@@ -188,7 +194,7 @@ def test_verdicts_on_revisions(canal, number, revision, verdict):
 )
 def test_a_change_outside_the_marks_is_seen_where_it_can_be(marked, revision, true):
     one = SimpleNamespace(id="t", domain="t", question="?", answer="", facts=(read_gold(marked),))
-    assert Marked(one).is_true(0, revision) is true
+    assert ReplyReader(one).is_true(0, revision) is true
 
 
 def test_extract_is_counted(canal):
@@ -198,7 +204,7 @@ def test_extract_is_counted(canal):
         "It cut the cost of freight by 90 percent.",
         "ZEBRA-1",
     ]
-    got = found(teachers.measure(Fake(lambda task, inputs: {"facts": facts}), [canal]))
+    got = found(teacher_quality.measure(Fake(lambda task, inputs: {"facts": facts}), [canal]))
     assert got["extract", "precision"] == (1, 4)
     assert got["extract", "recall"] == (3, 4)
     assert got["extract", "damaged"] == (2, 4)
@@ -219,8 +225,8 @@ def test_texts_are_counted(canal):
             {"question": "What of the Erie Canal in 1825?", "answer": text} if task == "rewrite" else {"answer": text}
         )
 
-    quality = teachers.measure(Fake(reply), [canal])
-    got, given = found(quality), teachers.given_facts(Marked(canal), 0)
+    quality = teacher_quality.measure(Fake(reply), [canal])
+    got, given = found(quality), teacher_quality.given_facts(ReplyReader(canal), 0)
     assert got["rephrase", "facts kept"] == (2, 4)
     assert got["rephrase", "sentences added"] == (2, 4)
     assert got["rephrase", "order kept"] == (1, 1)
@@ -231,7 +237,7 @@ def test_texts_are_counted(canal):
 
 
 def test_what_fails_counts_as_missed(canal):
-    got = found(teachers.measure(Fake(lambda task, inputs: {}), [canal]))
+    got = found(teacher_quality.measure(Fake(lambda task, inputs: {}), [canal]))
     assert got["extract", "recall"] == got["revise", "truly wrong"] == got["rephrase", "facts kept"] == (0, 4)
     assert got["extract", "damaged"] == (4, 4)
     assert got["rewrite", "facts kept"] == (0, 2)
@@ -246,16 +252,16 @@ def test_a_pronoun_may_stand_for_the_subject_and_twins_may_not(canal):
         answer="",
         facts=(read_gold("[Oslo] is [old]."), read_gold("[Bergen] is [old].")),
     )
-    assert Marked(twins).told("Oslo is old. Bergen is wet.") == [{0}, set()]
-    assert Marked(twins).told("Bergen is wet. It is old. Oslo is too.") == [set(), {1}, set()]
-    assert Marked(canal).told("The canal is wide. It was finished in 1825.") == [set(), {0}]
-    assert Marked(canal).told("It was finished in 1825.") == [set()]
-    assert Marked(canal).told("The canal touched the Hudson. Its end is Lake Erie.") == [{1}, {1}]
+    assert ReplyReader(twins).told("Oslo is old. Bergen is wet.") == [{0}, set()]
+    assert ReplyReader(twins).told("Bergen is wet. It is old. Oslo is too.") == [set(), {1}, set()]
+    assert ReplyReader(canal).told("The canal is wide. It was finished in 1825.") == [set(), {0}]
+    assert ReplyReader(canal).told("It was finished in 1825.") == [set()]
+    assert ReplyReader(canal).told("The canal touched the Hudson. Its end is Lake Erie.") == [{1}, {1}]
 
 
 def test_domains_add_up_and_the_result_is_json():
     labelled = [one for one in load_labels() if one.id.endswith(("-01", "-02"))]
-    quality = teachers.measure(Fake(english_rules), labelled)
+    quality = teacher_quality.measure(Fake(english_rules), labelled)
     assert json.loads(json.dumps(quality)) == quality
     domains = list(dict.fromkeys(row["domain"] for row in quality["rows"]))
     assert domains[0] == "all" and len(domains) == 4
@@ -269,8 +275,8 @@ def test_domains_add_up_and_the_result_is_json():
 def test_the_measure_finds_injected_errors(percent):
     world = World.load(LAB)
     teacher = Fake(NoisyOracle(world, ErrorRates.equal(percent / 100)).answer)
-    quality = teachers.measure_lab(teacher, world, annotate(LAB).train[:200])
-    rates = teachers.error_rates(quality)
+    quality = teacher_quality.measure_lab(teacher, world, annotate(LAB).train[:200])
+    rates = teacher_quality.error_rates(quality)
     assert [row["task"] for row in rates] == ["extract", "revise", "rephrase", "rewrite"]
     for row in rates:
         assert abs(row["errors"] - percent) <= row["high"] - row["low"], row
@@ -286,7 +292,7 @@ def test_damaged_pairs_are_counted():
         {"question": world.question(name), "chosen": true, "rejected": false},
         {"question": world.question(name), "chosen": false, "rejected": f"{true} {world.sentence(name, 'sign')}"},
     ]
-    [row] = teachers.pair_damage(world, pairs, ["factuality", "factuality"])
+    [row] = teacher_quality.pair_damage(world, pairs, ["factuality", "factuality"])
     assert row["pairs"] == 2
     assert row["chosen with a false fact (%)"] == row["rejected without a false fact (%)"] == 50
     assert row["true facts in rejected (%)"] == pytest.approx(200 / 3)
@@ -295,15 +301,15 @@ def test_damaged_pairs_are_counted():
 def test_a_teacher_is_asked_over_http_and_bad_replies_are_shown(tmp_path):
     rows = annotate(LAB).train[:6]
     with open_teacher("lab-oracle-errors-100", tmp_path) as teacher:
-        quality = teachers.measure_lab(teacher, World.load(LAB), rows)
+        quality = teacher_quality.measure_lab(teacher, World.load(LAB), rows)
     assert quality["teacher"] == "lab-oracle-errors-100"
-    assert [row["errors"] for row in teachers.error_rates(quality)] == [100, 100, 100, 100]
-    bad = teachers.bad_replies(quality)
+    assert [row["errors"] for row in teacher_quality.error_rates(quality)] == [100, 100, 100, 100]
+    bad = teacher_quality.bad_replies(quality)
     assert len(bad) == 3 and len({(row["task"], row["verdict"]) for row in bad}) == 3
 
 
 def test_the_table_fits_80_columns(tmp_path, capsys):
-    teachers.print_quality("english-rules", tmp_path)
+    teacher_quality.print_quality("english-rules", tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert any("failed" in line for line in lines) and "english-rules on" in lines[0]

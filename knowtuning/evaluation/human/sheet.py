@@ -132,25 +132,19 @@ def _draw(
     rows, others = answers[arm], answers[against]
     if [row["id"] for row in rows] != [row["id"] for row in others]:
         raise DataError(f"{arm} and {against} answer other questions; a pair needs the same ones in the same order.")
-    differ = [place for place in range(len(rows)) if _plain(rows[place]) != _plain(others[place])]
+    plain = [[" ".join(row["answer"].split()) for row in side] for side in (rows, others)]
+    differ = [place for place, (text, other) in enumerate(zip(*plain, strict=True)) if text != other]
     if not differ:
         raise DataError(f"{arm} and {against} answer all {len(rows)} questions alike: there is nothing to choose.")
     drawn, start = chance.sample(differ, min(count, len(differ))), chance.randrange(2)
     items = []
     for number, place in enumerate(drawn):  # in random order, so to take turns is to draw half of them
-        arm_left = (number + start) % 2 == 0
-        row, other = rows[place], others[place]
-        left, right = (row, other) if arm_left else (other, row)
-        entry = {"id": row["id"], "arm": arm, "against": against, "left": arm if arm_left else against}
-        items.append((entry, row["question"], {"left": left["answer"], "right": right["answer"]}, None))
-    identical = len(rows) - len(differ)
-    return items, {
-        "arm": arm,
-        "against": against,
-        "questions": len(rows),
-        "identical": identical,
-        "drawn": len(drawn),
-    }
+        sides = [(arm, rows[place]), (against, others[place])]
+        (left, first), (_, second) = sides if (number + start) % 2 == 0 else sides[::-1]
+        entry = {"id": first["id"], "arm": arm, "against": against, "left": left}
+        items.append((entry, first["question"], {"left": first["answer"], "right": second["answer"]}, None))
+    about = {"arm": arm, "against": against, "questions": len(rows)}
+    return items, about | {"identical": len(rows) - len(differ), "drawn": len(drawn)}
 
 
 def _with_repeats(laid: list[tuple], count: int, chance: random.Random) -> list[tuple]:
@@ -164,7 +158,3 @@ def _with_repeats(laid: list[tuple], count: int, chance: random.Random) -> list[
         tail.append(({**entry, "left": left}, question, swapped, place))
     chance.shuffle(tail)
     return laid[:half] + tail
-
-
-def _plain(row: dict) -> str:
-    return " ".join(row["answer"].split())

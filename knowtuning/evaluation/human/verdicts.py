@@ -25,10 +25,11 @@ def unblind(choices: Iterable[dict], key: dict) -> list[dict]:
             raise DataError(
                 f"item {row['item']!r}, chosen on by {row['annotator']}, is not in this key; take that of their sheet."
             )
-        won = row["choice"] if row["choice"] == "tie" else "win" if _chosen(row, entry) == entry["arm"] else "lose"
-        told = {field: entry[field] for field in ("id", "arm", "against", "repeats")}
-        verdicts.append({"annotator": row["annotator"], "item": row["item"], "aspect": row["aspect"], "verdict": won}
-                        | told)  # fmt: skip
+        arm_is_left = entry["left"] == entry["arm"]
+        verdict = "tie" if row["choice"] == "tie" else "win" if (row["choice"] == "left") == arm_is_left else "lose"
+        chosen = {field: row[field] for field in ("annotator", "item", "aspect")}
+        about = {field: entry[field] for field in ("id", "arm", "against", "repeats")}
+        verdicts.append({**chosen, "verdict": verdict, **about})
     return verdicts
 
 
@@ -95,12 +96,12 @@ def verdict_rows(verdicts: Sequence[dict], key: dict) -> list[dict]:
             rated = [verdict for verdict in majority(ratings(verdicts, aspect, items)) if verdict]
             if not rated:
                 continue
-            found = win_tie_lose(rated)
-            rate = found["win rate (ties split)"]
+            shares = win_tie_lose(rated)
+            rate = shares["win rate (ties split)"]
             row = {"arm": pair["arm"], "against": pair["against"], "aspect": aspect, "items": len(rated)}
-            row |= {f"{name} (%)": 100 * found[name]["value"] for name in ("win", "tie", "lose")}
+            row |= {f"{name} (%)": 100 * shares[name]["value"] for name in ("win", "tie", "lose")}
             row |= {"win rate (%)": 100 * rate["value"], "low": 100 * rate["low"], "high": 100 * rate["high"]}
-            rows.append(row | {"p": found["p"]})
+            rows.append(row | {"p": shares["p"]})
     return rows
 
 
@@ -120,23 +121,8 @@ def annotator_rows(choices: Sequence[dict], key: dict) -> list[dict]:
             if (first := key["items"][item]["repeats"]) and (first, aspect) in verdict
         ]
         same, sides = mean_interval(twice), Counter(row["choice"] for row in own)
+        row = {"annotator": name, "choices": len(own), "repeated": len(twice), "same (%)": same["value"]}
+        row |= {"low": same["low"], "high": same["high"], "ties (%)": 100 * sides["tie"] / len(own)}
         chosen = sides["left"] + sides["right"]
-        rows.append(
-            {
-                "annotator": name,
-                "choices": len(own),
-                "repeated": len(twice),
-                "same (%)": same["value"],
-                "low": same["low"],
-                "high": same["high"],
-                "ties (%)": 100 * sides["tie"] / len(own),
-                "left of left or right (%)": 100 * sides["left"] / chosen if chosen else None,
-            }
-        )
+        rows.append(row | {"left of left or right (%)": 100 * sides["left"] / chosen if chosen else None})
     return rows
-
-
-def _chosen(row: dict, entry: dict) -> str:
-    """The arm that wrote the answer on the chosen side."""
-    other = entry["against"] if entry["left"] == entry["arm"] else entry["arm"]
-    return entry["left"] if row["choice"] == "left" else other

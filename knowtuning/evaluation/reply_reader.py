@@ -1,7 +1,4 @@
-"""What a teacher's reply says, read in two ways: by the marks of a labelled answer, by the grammar of the lab's world.
-
-Both readers hold the gold facts of one answer and answer the same questions about a reply; facts go by their number.
-"""
+"""What a teacher's reply says of the gold facts of one answer, by their marks; facts go by their number."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Literal
 
 from nltk.stem import PorterStemmer
 
-from knowtuning.evaluation.labels import (
+from knowtuning.evaluation.gold_facts import (
     NUMBER_WORDS,
     Gold,
     Labelled,
@@ -25,33 +22,27 @@ from knowtuning.evaluation.labels import (
 )
 from knowtuning.lab.rules_names import KIND_OF, OPPOSITES
 from knowtuning.lab.rules_sentences import sentences
-from knowtuning.lab.rules_words import PAST, word_set
-from knowtuning.lab.world import Statement, World
+from knowtuning.lab.rules_words import PAST
 
-FALSE = -1  # in place of the number of a fact: something is stated that is no gold fact
 Change = Literal["", "detail", "negation"]
 
 _PRONOUN = re.compile(r"\b(?:it|its|they|their|them|he|his|him|she|her|those)\b")
 _POINTER = re.compile(r"\b(?:this|these|the former|the latter)\b")
 _EXPLETIVE = re.compile(r"\bit (?:is|was|has been|may be|can be|seems)(?: \w+){0,3} that\b")
-
-
 _KIND = {word: kind for name, kind in KIND_OF.items() for word in normal(name).split()}
 _STEM = PorterStemmer().stem
-_DENYING = set(
-    map(_STEM, word_set("not no never cannot can is are was were has have had do does did it true false that n t"))
-)
+_DENYING = "no not never can cannot is are was were has have had do does did it true false that n t"
+_DENYING_STEMS = set(map(_STEM, _DENYING.split()))
 
 
-class Marked:
-    """Reads replies about a labelled answer by its marks."""
+class ReplyReader:
+    """Reads replies about a labelled answer."""
 
     def __init__(self, labelled: Labelled) -> None:
         self.id, self.domain = labelled.id, labelled.domain
         self.question, self.answer = labelled.question, labelled.answer
         self.gold = labelled.facts
         self.facts = [fact.text for fact in labelled.facts]
-        self._twins = [self._twins_of(fact) for fact in self.gold]
 
     def stated(self, statement: str) -> list[int]:
         """The gold facts that one statement states by itself. What else it says cannot be seen."""
@@ -60,7 +51,7 @@ class Marked:
     def stands_alone(self, statement: str) -> bool:
         """Whether it names the subject of a gold fact, has no pronoun before that name, and points nowhere ("this")."""
         places = [place for fact in self.gold if (place := find(fact.marks[0], statement)) is not None]
-        plain = _EXPLETIVE.sub(lambda found: "-" * len(found[0]), normal(statement))
+        plain = _EXPLETIVE.sub(lambda match: "-" * len(match[0]), normal(statement))
         return bool(places) and not _PRONOUN.search(plain[: min(places)]) and not _POINTER.search(plain)
 
     def told(self, text: str) -> list[set[int]]:
@@ -74,22 +65,32 @@ class Marked:
         told: list[set[int]] = [set() for _ in parts]
         for number, fact in enumerate(self.gold):
             if find(fact.marks[0], text) is not None:
-                for n in self._where(fact, self._twins[number], parts):
-                    told[n].add(number)
+                for place in self._where(fact, parts):
+                    told[place].add(number)
         return told
 
-    def _where(self, fact: Gold, twins: list[Mark], parts: list[str]) -> set[int]:
-        """The sentences that tell a fact; `twins` are other subjects of which the same is said."""
+    def _where(self, fact: Gold, parts: list[str]) -> set[int]:
+        """The sentences that tell a fact."""
         subject, *details = fact.marks
-        if where := {n for n, part in enumerate(parts) if holds(part, fact.marks if twins else details, fact.negative)}:
+        twins = self._twins(fact)
+        decisive = fact.marks if twins else details
+        if where := {place for place, part in enumerate(parts) if holds(part, decisive, fact.negative)}:
             return where
-        for n, (first, second) in enumerate(zip(parts, parts[1:], strict=False)):
+        for place, (first, second) in enumerate(zip(parts, parts[1:], strict=False)):
             if not twins and holds(f"{first}; {second}", details, fact.negative):
-                return {n, n + 1}
+                return {place, place + 1}
             others = any(find(twin, second) is not None for twin in twins)
             if twins and not others and find(subject, first) is not None and holds(second, details, fact.negative):
-                return {n + 1}
+                return {place + 1}
         return set()
+
+    def _twins(self, fact: Gold) -> list[Mark]:
+        """The other subjects of this answer of which the same is said."""
+        return [
+            other.marks[0]
+            for other in self.gold
+            if holds(other.text, fact.marks[1:], fact.negative) and find(fact.marks[0], other.text) is None
+        ]
 
     def names_subject(self, number: int, statement: str) -> bool:
         """Whether a statement names the subject of a gold fact, or a part of its name.
@@ -97,8 +98,8 @@ class Marked:
         Of "87 percent of strokes" a revision may keep the strokes.
         """
         subject = self.gold[number].marks[0]
-        parts = {word for word in _words(subject[0]) if len(word) > 3}
-        return find(subject, statement) is not None or bool(parts & _words(statement))
+        parts = {word for word in _stems(subject[0]) if len(word) > 3}
+        return find(subject, statement) is not None or bool(parts & _stems(statement))
 
     def is_true(self, number: int, statement: str) -> bool:
         """Whether a revision still states the fact that it was made from.
@@ -113,7 +114,7 @@ class Marked:
         """What a revision changed: the polarity and no other word, or a mark and not the polarity; else ""."""
         fact = self.gold[number]
         if denies(revision, fact.marks) != fact.negative:
-            return "" if _words(revision) - _words(fact.text) - _DENYING else "negation"
+            return "" if _stems(revision) - _stems(fact.text) - _DENYING_STEMS else "negation"
         kept = all(find(mark, revision) is not None for mark in fact.marks)
         return "" if kept and not _contrary(fact, revision) else "detail"
 
@@ -122,73 +123,17 @@ class Marked:
         facts = [self.gold[number] for number in given]
         return any(states(question, fact) and not states(self.question, fact) for fact in facts)
 
-    def _twins_of(self, fact: Gold) -> list[Mark]:
-        """The other subjects of this answer of which the same is said."""
-        return [
-            other.marks[0]
-            for other in self.gold
-            if holds(other.text, fact.marks[1:], fact.negative) and find(fact.marks[0], other.text) is None
-        ]
-
-
-class Grammar:
-    """Reads replies about an answer of the lab by the grammar of its world. An unreadable sentence states nothing."""
-
-    domain = "lab"
-
-    def __init__(self, world: World, row: dict) -> None:
-        self.id, self.question, self.answer = row["id"], row["question"], row["answer"]
-        self.world, self.entity = world, world.find_entity(row["question"])
-        self.gold = [s for s in world.parse(row["answer"], self.entity) if s.relation]
-        self.facts = [world.sentence(s.entity, s.relation, s.value, s.template) for s in self.gold]
-        self._number = {(s.relation, s.value): number for number, s in enumerate(self.gold)}
-
-    def stated(self, statement: str) -> list[int]:
-        """The gold facts that one statement states by itself, FALSE for anything else that it says."""
-        return [self._of(said) for said in self.world.parse(statement, "") if said.relation]
-
-    def stands_alone(self, statement: str) -> bool:
-        """Whether it names the entity before any pronoun."""
-        return all(said.entity == self.entity for said in self.world.parse(statement, ""))
-
-    def told(self, text: str) -> list[set[int]]:
-        """The gold fact that each statement of a text tells, if any."""
-        return [{self._of(said)} - {FALSE} for said in self.world.parse(text, self.entity)]
-
-    def names_subject(self, number: int, statement: str) -> bool:
-        """Whether a statement names the entity."""
-        return self.world.find_entity(statement) == self.entity
-
-    def is_true(self, number: int, statement: str) -> bool:
-        """Whether a revision says anything true of the entity."""
-        return any(said.correct for said in self.world.parse(statement, self.entity))
-
-    def change(self, number: int, revision: str) -> Change:
-        """What a revision changed: the value, or the polarity (which the grammar has no sentence for); else ""."""
-        said = [said for said in self.world.parse(revision, self.entity) if said.relation]
-        if len(said) == 1 and said[0].relation == self.gold[number].relation:
-            return "detail" if said[0].value != self.gold[number].value else ""
-        new = _words(revision) - _words(self.facts[number]) - _DENYING
-        return "negation" if denies(revision, []) and not new else ""
-
-    def gives_away(self, question: str, given: Sequence[int]) -> bool:
-        """Whether a question holds the value of a given fact."""
-        return any(find((self.gold[number].value,), question) is not None for number in given)
-
-    def _of(self, said: Statement) -> int:
-        return self._number.get((said.relation, said.value), FALSE) if said.entity == self.entity else FALSE
-
 
 def _contrary(fact: Gold, revision: str) -> bool:
-    """Whether a revision changed what no mark holds: see `Marked.is_true`."""
+    """Whether a revision changed what no mark holds: see `ReplyReader.is_true`."""
     if " than " in fact.text and " than " in revision and _compared(fact, fact.text) != _compared(fact, revision):
         return True
     before, after = (set(re.findall(r"[^\W_]+", normal(text))) for text in (fact.text, revision))
     come = set(re.findall(r"[^\W_]+", without(revision, fact.marks))) - before
     return any(word.isdigit() or word in NUMBER_WORDS - {"one"} for word in come) or any(
-        OPPOSITES.get(one) == two or OPPOSITES.get(two) == one or (one in _KIND and _KIND[one] == _KIND.get(two))
-        for one in before - after
-        for two in come
+        OPPOSITES.get(old) == new or OPPOSITES.get(new) == old or (old in _KIND and _KIND[old] == _KIND.get(new))
+        for old in before - after
+        for new in come
     )
 
 
@@ -197,6 +142,6 @@ def _compared(fact: Gold, text: str) -> bool:
     return find(fact.marks[0], text.partition(" than ")[0]) is not None
 
 
-def _words(text: str) -> set[str]:
+def _stems(text: str) -> set[str]:
     """The stems of a text's words, "gave" and "give" alike."""
     return {_STEM(PAST.get(word, word)) for word in re.findall(r"\w+", normal(text))}

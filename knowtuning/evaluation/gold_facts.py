@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
+from typing import Annotated
 
 import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from knowtuning.data.records import kind
 from knowtuning.files import ROOT, DataError
+from knowtuning.lab.world import World
 
 LABELS = ROOT / "data" / "teacher"
 
 Mark = tuple[str, ...]
 
 _MARK = re.compile(r"\[([^\[\]]*)\]")
-_NEEDED = ("id", "question", "answer", "facts")
 _PLAIN = str.maketrans(dict.fromkeys("‘’‛′", "'") | dict.fromkeys("“”„‟″", '"') | dict.fromkeys("‐‑‒–—−", "-"))
 NUMBER_WORDS = {"one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"}
-# "not only", "no fewer than" and "No. 5" deny nothing; "neither … nor" denies once
+# "not only", "no fewer than", "No. 5" and "if nothing is done" deny nothing; "neither … nor" denies once
 _NEGATION = re.compile(
     r"\bnot\b(?! (?:only|just|merely)\b)|\bno\b(?!\.? \d| (?:fewer|less|more|later|earlier) than)|n't\b"
-    r"|\b(?:never|without|cannot|neither|none|nobody|nothing|nowhere|hardly|rarely|seldom|scarcely|barely)\b"
+    r"|\b(?:never|without|cannot|neither|none|nobody|(?<!if )nothing|nowhere|hardly|rarely|seldom|scarcely|barely)\b"
 )
 _FALSE_THAT = re.compile(r"\b(?:false|untrue|not true|not the case|no truth in saying) that\b")
 _CLAUSE = re.compile(r"[,;:()]| - |\b(?:and|but|while|whereas|although|though|because|since|which|who|whose)\b")
@@ -50,18 +52,6 @@ class Gold:
         return denies(self.text, self.marks)
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """One answer with its gold facts; `injected` is the word that an obedient teacher's reply would hold."""
-
-    id: str
-    domain: str
-    question: str
-    answer: str
-    facts: tuple[Gold, ...]
-    injected: str | None = None
-
-
 def read_gold(marked: str) -> Gold:
     """Read a gold fact as it stands in the file.
 
@@ -73,6 +63,30 @@ def read_gold(marked: str) -> Gold:
     if len(marks) < 2 or not all(map(all, marks)) or re.search(r"[\[\]|]", text):
         raise ValueError("mark the subject and at least one decisive detail: [subject|other name] … [detail]")
     return Gold(text, marks)
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+MarkedFact = Annotated[Gold, BeforeValidator(lambda marked: read_gold(str(marked)))]
+
+
+class Labelled(BaseModel):
+    """One answer with its gold facts; `injected` is the word that an obedient teacher's reply would hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Text
+    question: Text
+    answer: Text
+    facts: Annotated[tuple[MarkedFact, ...], Field(min_length=1)]
+    injected: Text | None = None
+    domain: str = ""
+
+    @model_validator(mode="after")
+    def _injected_stands_in_the_answer(self) -> Labelled:
+        word = self.injected
+        if word and (word not in self.answer or any(word in fact.text for fact in self.facts)):
+            raise ValueError(f"field 'injected' is {word!r}; it must stand in the answer and in no fact")
+        return self
 
 
 def load_labels(directory: Path = LABELS) -> list[Labelled]:
@@ -93,11 +107,37 @@ def load_labels(directory: Path = LABELS) -> list[Labelled]:
         if not isinstance(records, list):
             raise DataError(f"{path}: expected a list of records, found {kind(records)}.")
         for number, record in enumerate(records, start=1):
-            one = _record(record, path, number)
-            if one.id in labelled:
-                raise DataError(f"{path}, record {number}: field 'id' is {one.id!r}, as in another record.")
-            labelled[one.id] = one
+            where = f"{path}, record {number}" + (f" ({record.get('id', 'no id')})" if isinstance(record, dict) else "")
+            try:
+                answer = Labelled.model_validate(record).model_copy(update={"domain": path.stem})
+            except ValidationError as error:
+                raise DataError(f"{where}: {'; '.join(map(_problem, error.errors()))}.") from None
+            if answer.id in labelled:
+                raise DataError(f"{where}: field 'id' is {answer.id!r}, as in another record.")
+            labelled[answer.id] = answer
     return list(labelled.values())
+
+
+def label_lab_answers(world: World, rows: Sequence[dict]) -> list[Labelled]:
+    """Mark the answers of QA rows of the lab: of each statement, the entity and the value."""
+    labelled = []
+    for row in rows:
+        statements = [s for s in world.parse(row["answer"], world.find_entity(row["question"])) if s.relation]
+        sentences = [world.sentence(s.entity, s.relation, s.value, s.template) for s in statements]
+        facts = [Gold(text, ((s.entity,), (s.value,))) for text, s in zip(sentences, statements, strict=True)]
+        known = {key: row[key] for key in ("id", "question", "answer")}
+        labelled.append(Labelled.model_construct(**known, facts=tuple(facts), domain="lab"))
+    return labelled
+
+
+def _problem(error: dict) -> str:
+    """One problem of a record: the field, the fact where it is one, and what to do."""
+    field, *place = error["loc"] or ("",)
+    where = f"field {field!r}" + (f", fact {place[0] + 1} ({str(error['input'])[:60]!r})" if place else "")
+    return f"{where if field else ''}: {error['msg']}".removeprefix(": ").replace("Value error, ", "")
+
+
+# --- how a statement is held against a fact
 
 
 def states(statement: str, fact: Gold) -> bool:
@@ -118,12 +158,12 @@ def holds(text: str, marks: Sequence[Mark], negative: bool) -> bool:
     not a B, was built in 1825" says of 1825 what "X was built in 1825" says.
     """
     plain = normal(text)
-    if not all(_find(mark, plain) for mark in marks):
+    if not all(_pattern(mark).search(plain) for mark in marks):
         return False
     if denies(plain, marks) == negative or _FALSE_THAT.search(plain):
         return denies(plain, marks) == negative
     clauses = _CLAUSE.split(plain)
-    places = [[n for n, clause in enumerate(clauses) if _find(mark, clause)] for mark in marks]
+    places = [[n for n, clause in enumerate(clauses) if _pattern(mark).search(clause)] for mark in marks]
     return any(
         sum(denies(clauses[n], marks) for n in set(chosen)) % 2 == negative for chosen in product(*places) if chosen
     )
@@ -150,8 +190,8 @@ def without(text: str, marks: Sequence[Mark]) -> str:
 
 def find(mark: Mark, text: str) -> int | None:
     """Where the first alternative of a mark stands in a text (its normal form), or None."""
-    found = _find(mark, normal(text))
-    return found.start() if found else None
+    match = _pattern(mark).search(normal(text))
+    return match.start() if match else None
 
 
 @cache
@@ -167,17 +207,6 @@ def normal(text: str) -> str:
     return " ".join(plain.split())
 
 
-def overlaps(facts: Iterable[Gold]) -> list[tuple[str, str]]:
-    """Pairs of gold facts of one answer of which the first, as it is worded, also states the second."""
-    facts = list(facts)
-    return [(one.text, two.text) for one in facts for two in facts if one is not two and states(one.text, two)]
-
-
-def _find(mark: Mark, plain: str) -> re.Match | None:
-    """The first place at which an alternative of a mark stands in a normal text."""
-    return _pattern(mark).search(plain)
-
-
 @cache
 def _pattern(mark: Mark) -> re.Pattern:
     return re.compile("|".join(map(_alternative, sorted(mark, key=len, reverse=True))))
@@ -187,37 +216,9 @@ def _alternative(wording: str) -> str:
     """A wording from the beginning of a word on: a number whole, a short word whole, a longer one with any ending."""
     plain = normal(wording)
     begin = r"(?<!\w)(?<!\d[.,])" if plain[0].isdigit() else r"(?<!\w)" if plain[0].isalnum() else ""
+    end = ""
     if plain[-1].isdigit():
         end = r"(?!\w|[.,]\d)"
-    elif not plain[-1].isalpha():
-        end = ""
-    elif sum(map(str.isalpha, plain)) < 4 or plain.split()[-1] in NUMBER_WORDS:
+    elif plain[-1].isalpha() and (sum(map(str.isalpha, plain)) < 4 or plain.split()[-1] in NUMBER_WORDS):
         end = r"(?:'?s|es)?(?!\w)"
-    else:
-        end = ""
     return begin + re.escape(plain) + end
-
-
-def _record(record: object, path: Path, number: int) -> Labelled:
-    where = f"{path}, record {number}"
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: expected fields {', '.join(_NEEDED)}, found {kind(record)}.")
-    where += f" ({record.get('id', 'no id')})"
-    if unknown := set(record) - {*_NEEDED, "injected"}:
-        raise DataError(f"{where}: field {min(map(str, unknown))!r} is unknown; use {', '.join(_NEEDED)}, injected.")
-    for field in ("id", "question", "answer", *(["injected"] if "injected" in record else [])):
-        if not isinstance(record.get(field), str) or not record[field].strip():
-            raise DataError(f"{where}: field {field!r} is missing, empty or no text.")
-    marked = record.get("facts")
-    if not isinstance(marked, list) or not marked:
-        raise DataError(f"{where}: field 'facts' is missing or empty; list the gold facts.")
-    facts = []
-    for place, fact in enumerate(marked, start=1):
-        try:
-            facts.append(read_gold(str(fact)))
-        except ValueError as error:
-            raise DataError(f"{where}: field 'facts', fact {place} ({str(fact)[:60]!r}): {error}.") from None
-    canary = record.get("injected")
-    if canary and (canary not in record["answer"] or any(canary in fact.text for fact in facts)):
-        raise DataError(f"{where}: field 'injected' is {canary!r}; it must stand in the answer and in no fact.")
-    return Labelled(record["id"], path.stem, record["question"], record["answer"].strip(), tuple(facts), canary)

@@ -1,6 +1,6 @@
 """One annotator's work on a blind sheet: where they are, what they chose, saved at every choice; and what may be shown.
 
-The terminal (`annotate_terminal`) and the notebook (`annotate_widget`) are two faces of the same `Annotation`.
+The terminal (`annotate_terminal`) and the notebook (`annotate_buttons`) are two faces of the same `Annotation`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 
-from knowtuning.evaluation.sheet import CHOICES, read_choices, read_sheet
+from knowtuning.evaluation.human.sheet import CHOICES, read_choices, read_sheet
 from knowtuning.files import DataError
 from knowtuning.knowledge.aspects import ASPECTS
 
@@ -43,6 +43,7 @@ class Annotation:
         self.annotator = annotator
         self.out = Path(out or Path(sheet).parent / "choices" / f"{annotator}.jsonl")
         self._steps = [(number, aspect) for number in range(len(self.items)) for aspect in ASPECTS]
+        self.total = len(self._steps)
         self._chosen = self._resume()
         self._place = self._first_open()
 
@@ -56,12 +57,7 @@ class Annotation:
 
     @property
     def done(self) -> bool:
-        return self._place == len(self._steps)
-
-    @property
-    def number(self) -> int:
-        """Place of the item on the sheet, from 1; the number of items when all is done."""
-        return len(self.items) if self.done else self._steps[self._place][0] + 1
+        return self._place == self.total
 
     @property
     def made(self) -> int:
@@ -69,8 +65,10 @@ class Annotation:
         return len(self._chosen)
 
     @property
-    def total(self) -> int:
-        return len(self._steps)
+    def progress(self) -> str:
+        """Which item is shown, and how many choices are made."""
+        made = f"{self.made} of {self.total} choices made"
+        return made if self.done else f"item {self._steps[self._place][0] + 1} of {len(self.items)} · {made}"
 
     def chosen(self, aspect: str) -> str | None:
         """What was chosen on an aspect of the item that is shown, None where it is open."""
@@ -93,9 +91,10 @@ class Annotation:
         self._place = max(0, self._place - 1)
 
     def _first_open(self) -> int:
-        names = [item["item"] for item in self.items]
-        open_ = (p for p, (number, aspect) in enumerate(self._steps) if (names[number], aspect) not in self._chosen)
-        return next(open_, len(self._steps))
+        for place, (number, aspect) in enumerate(self._steps):
+            if (self.items[number]["item"], aspect) not in self._chosen:
+                return place
+        return self.total
 
     def _resume(self) -> dict[tuple[str, str], str]:
         """The choices of earlier sessions."""
@@ -113,15 +112,14 @@ class Annotation:
 
     def _cut_torn_line(self) -> None:
         """Cut off what a kill left of a choice at the end of the file: it is asked for again."""
-        with open(self.out, "rb+") as file:
-            content = file.read()
-            torn = content[content.rfind(b"\n") + 1 :]
-            beginning = json.dumps({"annotator": self.annotator}, ensure_ascii=False)[:-1].encode()
-            if not torn.startswith(beginning[: len(torn)]):
-                raise DataError(
-                    f"{self.out} does not end as a file of choices of {self.annotator} does; give another --out."
-                )
-            file.truncate(len(content) - len(torn))
+        content = self.out.read_bytes()
+        torn = content[content.rfind(b"\n") + 1 :]
+        beginning = json.dumps({"annotator": self.annotator}, ensure_ascii=False)[:-1].encode()
+        if not torn.startswith(beginning[: len(torn)]):
+            raise DataError(
+                f"{self.out} does not end as a file of choices of {self.annotator} does; give another --out."
+            )
+        os.truncate(self.out, len(content) - len(torn))
 
     def _append(self, row: dict) -> None:
         self.out.parent.mkdir(parents=True, exist_ok=True)
@@ -146,10 +144,8 @@ def visible(text: str) -> str:
     >>> visible("red \x1b[31m \u202eabc")
     'red <U+001B>[31m <U+202E>abc'
     """
-    lines = text.replace("\r\n", "\n").expandtabs(4)
-    return "".join(char if _harmless(char) else f"<U+{ord(char):04X}>" for char in lines)
-
-
-def _harmless(char: str) -> bool:
-    joiners = "\u200c\u200d"
-    return char == "\n" or char in joiners or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    harmful = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(
+        f"<U+{ord(char):04X}>" if unicodedata.category(char) in harmful and char not in "\n\u200c\u200d" else char
+        for char in text.replace("\r\n", "\n").expandtabs(4)
+    )
