@@ -151,6 +151,7 @@ def check_reading(recipe: Recipe) -> Iterator[Finding]:
     from transformers import AutoModelForCausalLM
 
     from knowtuning.training.memory import config_of, tiny
+    from knowtuning.training.models import new_adapter
     from knowtuning.training.packed import layout
 
     if lab_of(recipe.base):
@@ -160,7 +161,7 @@ def check_reading(recipe: Recipe) -> Iterator[Finding]:
     except DataError:
         return  # which is said of the base itself
     try:
-        reads = layout(AutoModelForCausalLM.from_config(tiny(config)).eval())
+        reads = layout(new_adapter(AutoModelForCausalLM.from_config(tiny(config)), recipe, seed=0))
     except DataError as error:
         yield Finding("fail", "training", str(error))
     except Exception as error:
