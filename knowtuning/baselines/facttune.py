@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from knowtuning.baselines.samples import couples, different, evenly
-from knowtuning.lab.rules_sentences import sentences
+from knowtuning.data.sentences import sentences
 from knowtuning.progress import of_calls, progress
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import EXTRACT, REWRITE, VERIFY, Task

@@ -11,6 +11,7 @@ from typing import Literal
 
 from nltk.stem import PorterStemmer
 
+from knowtuning.data.sentences import sentences
 from knowtuning.evaluation.labels import (
     NUMBER_WORDS,
     Gold,
@@ -23,9 +24,7 @@ from knowtuning.evaluation.labels import (
     states,
     without,
 )
-from knowtuning.lab.rules_names import KIND_OF, OPPOSITES
-from knowtuning.lab.rules_sentences import sentences
-from knowtuning.lab.rules_words import PAST, word_set
+from knowtuning.lab.rules import KIND_OF, OPPOSITES, PAST
 from knowtuning.lab.world import Statement, World
 
 FALSE = -1  # in place of the number of a fact: something is stated that is no gold fact
@@ -38,9 +37,12 @@ _EXPLETIVE = re.compile(r"\bit (?:is|was|has been|may be|can be|seems)(?: \w+){0
 
 _KIND = {word: kind for name, kind in KIND_OF.items() for word in normal(name).split()}
 _STEM = PorterStemmer().stem
-_DENYING = set(
-    map(_STEM, word_set("not no never cannot can is are was were has have had do does did it true false that n t"))
-)
+_DENYING = {
+    _STEM(word)
+    for word in re.findall(
+        r"\w+", "not no never cannot can is are was were has have had do does did it true false that n t"
+    )
+}
 
 
 class Marked:

@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from knowtuning.data.sentences import sentences
 from knowtuning.evaluation.counts import (
     MEASURES,
     Counts,
@@ -24,7 +25,6 @@ from knowtuning.evaluation.counts import (
 from knowtuning.evaluation.labels import Labelled, load_labels
 from knowtuning.evaluation.readers import Grammar, Marked
 from knowtuning.evaluation.stats import ratio_interval
-from knowtuning.lab.rules_sentences import sentences
 from knowtuning.lab.world import World
 from knowtuning.progress import of_calls, progress
 from knowtuning.teacher.client import Teacher

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from knowtuning.lab.noise import another
-from knowtuning.lab.oracle import Oracle, seeded
-from knowtuning.lab.world import World
+from knowtuning.lab.oracle import Oracle
+from knowtuning.lab.world import World, seeded
 
 _MODEL = re.compile(r"lab-judge-errors-(\d{1,2}|100)(?:-first-(\d{1,2}|100))?(?:-long-(\d{1,2}|100))?")
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields, replace
 
-from knowtuning.lab.oracle import Oracle, seeded
-from knowtuning.lab.world import Statement, World
+from knowtuning.lab.oracle import Oracle
+from knowtuning.lab.world import Statement, World, seeded
 
 _MODEL = re.compile(r"lab-oracle(?:-errors-(\d{1,2}|100))?")
 _SIDES = ("first", "second", "tie")

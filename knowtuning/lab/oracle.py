@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 
 from knowtuning.evaluation.facts import score_answer
-from knowtuning.lab.world import Statement, World
+from knowtuning.lab.world import Statement, World, seeded
 
 
 class Oracle:
@@ -155,9 +153,3 @@ def _better(first: float | None, second: float | None) -> str:
     if first is None or second is None or first == second:
         return "tie"
     return "first" if first > second else "second"
-
-
-def seeded(task: str, inputs: dict) -> random.Random:
-    """Randomness that depends on nothing but the request."""
-    text = json.dumps([task, inputs], ensure_ascii=False, sort_keys=True)
-    return random.Random(int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big"))

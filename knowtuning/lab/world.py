@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -245,3 +247,9 @@ def _assign(names: list[str], settings: LabSettings) -> tuple[dict[str, str], di
         {name: tier.name for name, tier in zip(names, tiers, strict=True)},
         {name: tier.exposures for name, tier in zip(names, tiers, strict=True)},
     )
+
+
+def seeded(task: str, inputs: dict) -> random.Random:
+    """Randomness that depends on nothing but the request."""
+    text = json.dumps([task, inputs], ensure_ascii=False, sort_keys=True)
+    return random.Random(int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big"))
