@@ -44,8 +44,8 @@ def judge_errors(model: str) -> JudgeErrors | None:
     >>> judge_errors("lab-judge-errors-0"), judge_errors("lab-oracle")
     (JudgeErrors(errors=0, first=0, long=0), None)
     """
-    found = _MODEL.fullmatch(model)
-    return JudgeErrors(*(int(percent or 0) for percent in found.groups())) if found else None
+    match = _MODEL.fullmatch(model)
+    return JudgeErrors(*(int(percent or 0) for percent in match.groups())) if match else None
 
 
 class LabJudge(Oracle):
