@@ -62,9 +62,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
         from knowtuning.dryrun import print_dry_run
 
         return print_dry_run(arguments.recipe, arguments.rows, arguments.steps, arguments.layers)
-    from knowtuning.doctor import doctor, print_findings
+    from knowtuning.doctor import doctor
 
-    return print_findings(doctor(arguments.recipe, arguments.teacher))
+    return doctor(arguments.recipe, arguments.teacher)
 
 
 def _preview(arguments: argparse.Namespace) -> None:

@@ -41,10 +41,12 @@ class Finding:
     what: str
 
 
-def doctor(recipe: str, teacher: str = "") -> list[Finding]:
-    """Look at everything that a run of the recipe needs; asks the endpoint one small question (a paid call)."""
-    known = get_recipe(recipe)
-    return [*check_here(known), *check_endpoint(known, teacher)]
+def doctor(name: str, teacher: str = "") -> int:
+    """Print all that a run of the recipe needs; asks the endpoint one small question (a paid call)."""
+    recipe = get_recipe(name)
+    findings = [*check_here(recipe), *check_endpoint(recipe, teacher)]
+    show(findings)
+    return conclude(findings)
 
 
 def check_here(recipe: Recipe) -> list[Finding]:
@@ -261,12 +263,6 @@ def _asked(model: str, recipe: Recipe) -> Iterator[Finding]:
         "ok" if features.cap else "warn", "token cap", features.cap or "none is accepted: max_cost cannot hold"
     )
     yield Finding("ok", "temperature", "accepted" if features.temperature else "refused, so never sent")
-
-
-def print_findings(findings: list[Finding]) -> int:
-    """Print findings on 80 columns; the exit code is 1 where one of them is a failure."""
-    show(findings)
-    return conclude(findings)
 
 
 def show(findings: Iterable[Finding]) -> None:

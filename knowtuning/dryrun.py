@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,16 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
-from trl.trainer.utils import get_peak_flops
 
 from knowtuning.display import table
 from knowtuning.doctor import Finding, check_here, conclude, show
+from knowtuning.files import DataError
 from knowtuning.knowledge.difficulty import score_facts
 from knowtuning.recipe import Recipe, get_recipe
 from knowtuning.run import runs_folder
 from knowtuning.training.dpo import dpo_trainer, step_zero, train_dpo
 from knowtuning.training.generate import generate
-from knowtuning.training.memory import GB, PROMPT_TOKENS, config_of, cure, parameters, small, with_layers
+from knowtuning.training.memory import GB, PROMPT_TOKENS, config_of, cure, parameters, small, utilisation, with_layers
 from knowtuning.training.models import load_adapter, load_base, new_adapter, save_adapter
 from knowtuning.training.prompts import encode_prompt, use_form
 from knowtuning.training.sft import train_sft
@@ -40,8 +41,6 @@ from knowtuning.training.sft import train_sft
 # Tokens of a prompt with its answer: the mean of Dolly's and MedQuAD's answers at 1.35 tokens a word. Assumed.
 TOKENS, FACT_TOKENS = 250, 20
 ELSEWHERE, SHARE = "A100", 0.3  # the card that a CPU tells times of, and the share of its peak that is assumed
-# passes over the weights, of 2 FLOPs per weight and token: LoRA's way back has no gradients of frozen weights
-PASSES = {"SFT": 2, "DPO": 2, "reference": 1, "perplexity": 1, "generation": 1}
 CARD = "An adapter of a dry run: it means nothing."
 
 
@@ -57,10 +56,6 @@ class Stage:
     seconds: float
     peak: int
     first_loss: float | None = None
-
-
-class TooLarge(RuntimeError):
-    """A GPU's memory did not suffice for the stage that is named."""
 
 
 def print_dry_run(name: str, rows: int = 4000, steps: int = 3, layers: int = 0) -> int:
@@ -80,14 +75,9 @@ def print_dry_run(name: str, rows: int = 4000, steps: int = 3, layers: int = 0) 
     tried = with_layers(config, layers or (config.get_text_config().num_hidden_layers if all_layers else 2))
     show(findings := check_here(recipe))
     _print_headline(recipe, config, tried)
-    stages: list[Stage] = []
-    try:
-        stages.extend(walk(tried, alone(recipe, short=not all_layers), steps if all_layers else 1))
-        judged = _judge(recipe, stages, measured=parameters(tried) == parameters(config))
-    except TooLarge as error:
-        reason = f"not here: the GPU has too little memory for {error}. Cure: {cure(recipe, str(error))}."
-        judged = [Finding("fail", "fits", reason)]
+    stages = list(walk(tried, alone(recipe, short=not all_layers), steps if all_layers else 1))
     _print_stages(recipe, stages, parameters(config), parameters(tried), rows)
+    judged = _judge(recipe, stages, measured=parameters(tried) == parameters(config))
     show(judged)
     return conclude(findings + judged)
 
@@ -165,31 +155,31 @@ def walk(config: PretrainedConfig, recipe: Recipe, steps: int) -> Iterator[Stage
         steps: optimiser steps that are timed in SFT and DPO each.
 
     Raises:
-        TooLarge: a GPU's memory did not suffice.
+        DataError: a GPU's memory did not suffice.
     """
     tokenizer, usual = word_tokenizer(recipe.prompt), min(TOKENS, recipe.max_length)
     runs_folder().mkdir(parents=True, exist_ok=True)
     # beside the runs: a folder for temporary files may lie in memory
     with tempfile.TemporaryDirectory(dir=runs_folder(), prefix=".dry-run-") as name:
         folder = Path(name)
-        with _watched("load"):
+        with _watched(recipe, "load"):
             began = time.perf_counter()
             model = new_adapter(random_base(config, recipe, folder / "base"), recipe, seed=0)
             yield Stage("load", 0, time.perf_counter() - began, _peak())
-        with _watched("SFT"):
+        with _watched(recipe, "SFT"):
             longest = qa_rows(tokenizer, recipe.sft.micro_batch + recipe.evaluation.batch, recipe.max_length)
             one_pass = recipe.replace(sft={"batch": recipe.sft.micro_batch}, data={"val_size": recipe.evaluation.batch})
             train_sft(model, tokenizer, longest, one_pass, 0)
             rows = qa_rows(tokenizer, steps * recipe.sft.batch, usual)
             _, _, numbers = train_sft(model, tokenizer, rows, recipe, 0)
             yield Stage("SFT", len(rows) * usual, len(rows) / numbers["samples per second"], _peak())
-        with _watched("perplexity"):
+        with _watched(recipe, "perplexity"):
             rows = qa_rows(tokenizer, max(2, recipe.machine.score_tokens // usual), usual)
             facts, questions = facts_of(rows), {row["id"]: row["question"] for row in rows}
             began = time.perf_counter()
             score_facts(model, tokenizer, facts, questions, recipe.machine.score_tokens)
             yield Stage("perplexity", len(rows) * usual, time.perf_counter() - began, _peak())
-        with _watched("generation"):
+        with _watched(recipe, "generation"):
             asked = [row["question"] for row in qa_rows(tokenizer, recipe.evaluation.batch, usual)]
             began = time.perf_counter()
             answers = generate(
@@ -199,7 +189,7 @@ def walk(config: PretrainedConfig, recipe: Recipe, steps: int) -> Iterator[Stage
             yield Stage("generation", told, time.perf_counter() - began, _peak())
         adapter = save_adapter(model, folder / "sft", CARD)
         del model
-        with _watched("DPO"):
+        with _watched(recipe, "DPO"):
             base = load_base(folder / "base", recipe.quantisation, recipe.dtype)
             model = load_adapter(base, adapter, trainable=True)
             longest = preference_pairs(tokenizer, recipe.dpo.micro_batch, recipe.max_length)
@@ -225,7 +215,7 @@ def facts_of(rows: list[dict]) -> list[dict]:
 
 
 @contextmanager
-def _watched(stage: str) -> Iterator[None]:
+def _watched(recipe: Recipe, stage: str) -> Iterator[None]:
     """A GPU's memory is counted anew, and where it does not suffice the stage is named."""
     if torch.cuda.is_available():
         gc.collect()
@@ -234,7 +224,8 @@ def _watched(stage: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        raise TooLarge(stage) from None
+        reason = f"recipe {recipe.name} does not fit here: the GPU has too little memory for {stage}"
+        raise DataError(f"{reason}. Cure: {cure(recipe, stage)}.") from None
 
 
 def _peak() -> int:
@@ -276,6 +267,7 @@ def _print_headline(recipe: Recipe, config: PretrainedConfig, tried: PretrainedC
 def _print_stages(recipe: Recipe, stages: list[Stage], weights: int, tried: int, rows: int) -> None:
     """What was measured with `tried` weights, and what `rows` rows would take with all: here, else on another card."""
     all_tokens, lines, total = tokens_of_run(recipe, rows), [], 0.0
+    card, slow = torch.cuda.is_available() and torch.cuda.get_device_name(), not small(config_of(recipe.base))
     for stage in stages:
         line = {"stage": stage.name, "tokens": None, "seconds": stage.seconds, "tokens/s": None}
         lines.append(line | {"peak GB": stage.peak / GB})
@@ -283,17 +275,16 @@ def _print_stages(recipe: Recipe, stages: list[Stage], weights: int, tried: int,
             continue
         tokens, speed = all_tokens[stage.name], stage.tokens / stage.seconds
         total += (seconds := tokens / speed * weights / tried)
-        lines[-1] |= {"tokens": stage.tokens, "tokens/s": speed, f"{rows:,} rows": duration(seconds)}
-        if share := utilisation(stage.name, speed, tried):
+        lines[-1] |= {"tokens": stage.tokens, "tokens/s": speed, f"{rows:,} rows": timedelta(seconds=round(seconds))}
+        if card and (share := utilisation(stage.name, speed, tried, card)):
             lines[-1]["MFU %"] = 100 * share
-        elif not small(config_of(recipe.base)) and stage.name != "generation":
-            flops = 2 * PASSES[stage.name] * tokens * weights
-            in_theory = flops / SHARE / get_peak_flops(ELSEWHERE, "bfloat16")
-            lines[-1][f"{ELSEWHERE}, {SHARE:.0%} MFU"] = duration(in_theory)
+        elif slow and not card and stage.name != "generation":
+            in_theory = tokens * utilisation(stage.name, 1.0, weights, ELSEWHERE) / SHARE
+            lines[-1][f"{ELSEWHERE}, {SHARE:.0%} MFU"] = timedelta(seconds=round(in_theory))
     print(f"\n{table(lines, digits=1)!r}\n")
     text = (
-        f"{rows:,} rows would take {duration(total)} here for one arm: SFT, KA, DPO and two decodings of the test "
-        f"questions, if a prompt and its answer have {TOKENS} tokens in the mean."
+        f"{rows:,} rows would take {timedelta(seconds=round(total))} here for one arm: SFT, KA, DPO and two decodings "
+        f"of the test questions, if a prompt and its answer have {TOKENS} tokens in the mean."
     )
     print(f"{textwrap.fill(text, 80)}\n")
 
@@ -311,25 +302,3 @@ def tokens_of_run(recipe: Recipe, rows: int) -> dict[str, float]:
         "reference": 3 * 2 * tokens,
         "DPO": 3 * 2 * recipe.dpo.epochs * tokens,
     }
-
-
-def utilisation(stage: str, speed: float, weights: int) -> float | None:
-    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B) at `speed` tokens a second, without attention's.
-
-    None on a CPU, and on a card whose peak in bfloat16 TRL does not know.
-    """
-    peak = get_peak_flops(torch.cuda.get_device_name(), "bfloat16") if torch.cuda.is_available() else None
-    return 2 * PASSES[stage] * speed * weights / peak if peak else None
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them.
-
-    Example:
-        >>> duration(40), duration(5400), duration(4e5)
-        ('40 s', '1.5 h', '4.6 days')
-    """
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 1.2 * size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""What a base needs on a card, told by its configuration alone: nothing is downloaded and no weight is made."""
+"""What a base needs of a card, told by its configuration alone: nothing is downloaded and no weight is made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import CustomDtype, compute_module_sizes
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig
+from trl.trainer.utils import get_peak_flops
 
 from knowtuning.files import DataError
 from knowtuning.recipe import Recipe, lab_of
@@ -26,10 +27,12 @@ USABLE = 0.93  # GB that a card is sold with are 10^9 bytes, and here they are 2
 ON_A_CPU = 3e8  # weights of a base that needs no GPU
 GB = 2**30
 PROMPT_TOKENS = 50  # assumed of a question in its prompt
-NF4_SCALES = 1.016  # bytes of NF4 with its scales, per byte of its half bytes (double quantisation)
+NF4_SCALES = 1.032  # bytes of NF4 with its scales, per byte of its half bytes (double quantisation)
 TRAINED = 16  # bytes per weight of the adapter: itself, its gradient and AdamW's two means in float32
 LOGITS = 10  # bytes per labelled token and entry of the vocabulary: logits in half and in full precision, and losses
 PROBE = 16  # tokens that the activations are counted with
+# passes over the weights, of 2 FLOPs per weight and token: LoRA's way back has no gradients of frozen weights
+PASSES = {"SFT": 2, "DPO": 2, "reference": 1, "perplexity": 1, "generation": 1}
 RESERVE = GB  # CUDA itself, and what its allocator cannot use
 
 
@@ -79,12 +82,13 @@ def tiny(config: PretrainedConfig) -> PretrainedConfig:
     """A model of the same code with two heads and a layer of each kind, two at least, to be tried in a second."""
     shrunk = copy.deepcopy(config)
     text = shrunk.get_text_config()
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     kinds = list(dict.fromkeys(getattr(text, "layer_types", None) or ()))
     sizes = {"num_hidden_layers": max(2, len(kinds)), "layer_types": kinds * 2 if len(kinds) == 1 else kinds}
-    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 2 * width, "intermediate_size": 64}
+    if heads := getattr(text, "num_attention_heads", 0):
+        width = getattr(text, "head_dim", None) or text.hidden_size // heads
+        sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "hidden_size": 2 * width, "intermediate_size": 64}
     for name, size in sizes.items():
-        if getattr(text, name, None):
+        if getattr(text, name, None) and not isinstance(getattr(type(text), name, None), property):
             setattr(text, name, size)
     if getattr(text, "sliding_window", None):
         text.sliding_window = 8  # so that texts of a few tokens do not fit into it
@@ -204,3 +208,16 @@ def cure(recipe: Recipe, stage: str) -> str:
     if recipe.quantisation == "none":
         return "take NF4 (quantisation, or the recipe's -qlora)"
     return "take a larger card, or a smaller base"
+
+
+def utilisation(stage: str, speed: float, weights: int, card: str) -> float | None:
+    """Model FLOPs utilisation (Chowdhery et al. 2022, appendix B) of a card at `speed` tokens a second.
+
+    The share of its peak in bfloat16, without attention's own products; None of a card that TRL does not know.
+
+    Example:
+        >>> utilisation("SFT", 10_000, 7_000_000_000, "NVIDIA A100-SXM4-80GB")
+        0.8974358974358975
+    """
+    peak = get_peak_flops(card, "bfloat16")
+    return 2 * PASSES[stage] * speed * weights / peak if peak else None
