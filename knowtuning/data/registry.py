@@ -47,6 +47,8 @@ def registry(path: Path = REGISTRY) -> dict[str, Source]:
             sources[name] = Source(name=name, **entry)
         except ValidationError as error:
             [first, *_] = error.errors(include_url=False)
-            field = ", ".join(map(str, first["loc"]))
-            raise DataError(f"{Path(path).name}, {name}: field {field!r}: {first['msg']}; correct the entry.") from None
+            what = {"missing": "missing", "extra_forbidden": "unknown"}.get(first["type"])
+            what = what or f"{first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
+            field = ".".join(map(str, first["loc"]))
+            raise DataError(f"{Path(path).name}, {name}: field {field!r} is {what}.") from None
     return sources
