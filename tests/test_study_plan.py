@@ -4,7 +4,7 @@ import pytest
 
 from knowtuning.arms import ARMS
 from knowtuning.recipe import get_recipe
-from knowtuning.study.plan import CONTROLS, STUDIED, STUDIES, Method, at_point, get_study
+from study.plan import CONTROLS, STUDIED, STUDIES, Method, at_point, get_study
 
 LAB = get_recipe("lab").lab
 

@@ -23,9 +23,9 @@ from knowtuning.lab.annotators import annotate, narrow
 from knowtuning.lab.world import World
 from knowtuning.recipe import Recipe
 from knowtuning.run import runs_folder
-from knowtuning.study.plan import Method
 from knowtuning.teacher.server import open_teacher
 from knowtuning.training import dpo, generate, models, sft
+from study.plan import Method
 
 DECODINGS = ("greedy", "sampled", "narrow")
 SELECTIONS = {"ka": "", "ka_random": "random", "ka_easiest": "easiest"}

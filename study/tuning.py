@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import mean
 
 from knowtuning.files import DataError, read_json, write_json
-from knowtuning.study.cell import Cell, learning_rate
-from knowtuning.study.map import means
+from study.cell import Cell, learning_rate
+from study.map import means
 
 CRITERION = "mean F1 of the facts of greedy answers to the validation questions"
 
