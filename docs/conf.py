@@ -67,7 +67,6 @@ autodoc_mock_imports = [
     "torch",
     "transformers",
     "trl",
-    "vllm",
 ]
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True  # as written: a computed path would be one of this machine

@@ -62,9 +62,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
         from knowtuning.dryrun import print_dry_run
 
         return print_dry_run(arguments.recipe, arguments.rows, arguments.steps, arguments.layers)
-    from knowtuning.doctor import doctor, print_findings
+    from knowtuning.doctor import doctor
 
-    return print_findings(doctor(arguments.recipe, arguments.teacher))
+    return doctor(arguments.recipe, arguments.teacher)
 
 
 def _preview(arguments: argparse.Namespace) -> None:
@@ -175,7 +175,7 @@ def _gather(arguments: argparse.Namespace) -> None:
 
 
 def _quality(arguments: argparse.Namespace) -> None:
-    from knowtuning.evaluation.teachers import print_quality
+    from knowtuning.evaluation.teacher_quality import print_quality
     from knowtuning.run import runs_folder
 
     directory = runs_folder() / "quality" / arguments.teacher.replace("/", "_")
@@ -189,7 +189,7 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 
 def _sheet(arguments: argparse.Namespace) -> None:
-    from knowtuning.evaluation.sheet import sheet_of_run
+    from knowtuning.evaluation.human.sheet import sheet_of_run
     from knowtuning.files import shown
     from knowtuning.run import Run
 
@@ -200,7 +200,7 @@ def _sheet(arguments: argparse.Namespace) -> None:
 
 
 def _annotate(arguments: argparse.Namespace) -> int:
-    from knowtuning.annotate_terminal import annotate
+    from knowtuning.evaluation.human.annotate_terminal import annotate
 
     return annotate(arguments.sheet, arguments.name, arguments.out)
 

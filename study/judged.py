@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from knowtuning.evaluation.judge import (
-    confusion,
-    corrected_win_rate,
-    judge_pairs,
-    measure,
-    summarise_verdicts,
-    true_verdicts,
-)
+from knowtuning.evaluation.judge import judge_pairs, measure, summarise_verdicts, true_verdicts
 from knowtuning.files import read_jsonl, write_json
 from knowtuning.knowledge.aspects import ASPECTS
 from knowtuning.recipe import get_recipe
 from knowtuning.teacher.server import open_teacher
+from study.correction import confusion, corrected_win_rate
 
 ARM = "knowtuning"
 JUDGES = tuple(f"lab-judge-errors-{how}" for how in ("0", "10", "20", "30", "20-first-15", "20-long-15"))

@@ -41,9 +41,7 @@ def test_only_ties_decide_nothing():
 
 
 def test_wrong_input_is_named():
-    with pytest.raises(ValueError, match="'win', 'tie', 'lose' or None, one per question; got 'won'"):
+    with pytest.raises(ValueError, match="'win', 'tie', 'lose' or None; got 'won'"):
         win_tie_lose(["won"])
-    with pytest.raises(ValueError, match=r"got \['win'\]"):
+    with pytest.raises(ValueError, match="one verdict per question"):
         win_tie_lose([["win"], ["lose"]])
-    with pytest.raises(ValueError, match="one verdict per question, and at least one"):
-        win_tie_lose([])

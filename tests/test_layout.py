@@ -11,7 +11,7 @@ from knowtuning.files import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 APART = ("kubernetes",)  # extras that slow down everybody else: pyproject.toml says how
-GPU_EXTRAS = {"vllm", "liger"}  # extras that need a GPU: neither locked nor installed here
+GPU_EXTRAS = {"liger"}  # extras that need a GPU: neither locked nor installed here
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

@@ -8,20 +8,21 @@ from typing import Literal
 import numpy as np
 from scipy.stats import binomtest
 
+from knowtuning.evaluation.stats import ratio_interval
+
 Verdict = Literal["win", "tie", "lose"] | None  # of the first arm; None: unreadable
-OUTCOMES = {"win": 1.0, "tie": 0.0, "lose": -1.0, None: np.nan}
-
-
-def outcomes(verdicts: Sequence) -> np.ndarray:
-    """Verdicts as numbers: win 1, tie 0, lose -1, None NaN."""
-    unknown = [verdict for verdict in verdicts if not isinstance(verdict, str | None) or verdict not in OUTCOMES]
-    if unknown:
-        raise ValueError(f"verdicts are 'win', 'tie', 'lose' or None, one per question; got {unknown[0]!r}.")
-    return np.array([OUTCOMES[verdict] for verdict in verdicts])
+POINTS = {"win": 1.0, "tie": 0.5, "lose": 0.0, None: np.nan}
+# (counts as a hit, is counted) of a verdict
+SHARES = {
+    **{name: lambda verdict, name=name: (verdict == name, 1) for name in ("win", "tie", "lose")},
+    "unreadable": lambda verdict: (verdict is None, 1),
+    "win rate (ties dropped)": lambda verdict: (verdict == "win", verdict in ("win", "lose")),
+    "win rate (ties split)": lambda verdict: (POINTS[verdict] if verdict else 0, verdict is not None),
+}
 
 
 def win_tie_lose(verdicts: Sequence[Verdict], resamples: int = 10_000, seed: int = 0, level: float = 0.95) -> dict:
-    """Shares of wins, ties and losses of one cell, one verdict per question.
+    """Shares of wins, ties and losses, one verdict per question.
 
     Returns:
         `{"win", "tie", "lose", "unreadable"}` as shares of all `n` questions, so that they sum to 1;
@@ -31,21 +32,12 @@ def win_tie_lose(verdicts: Sequence[Verdict], resamples: int = 10_000, seed: int
 
     Report both rates: dropping ties makes few decided questions look like many, splitting them hides how few there are.
     """
-    values = outcomes(verdicts)
-    if not len(values):
-        raise ValueError("win_tie_lose takes one verdict per question, and at least one.")
-    counts = np.array([(values == 1).sum(), (values == 0).sum(), (values == -1).sum(), np.isnan(values).sum()])
-    # Drawing n questions with replacement is drawing the four counts from a multinomial.
-    drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), resamples)
-    found, ends = _shares(counts), np.array([(1 - level) / 2, (1 + level) / 2])
-    result: dict = {"n": len(values)}
-    for name, shares in _shares(drawn).items():
-        if np.isnan(found[name]):
-            result[name] = {"value": None, "low": None, "high": None}
-        else:
-            low, high = np.nanquantile(shares, ends)
-            result[name] = {"value": float(found[name]), "low": float(low), "high": float(high)}
-    return {**result, "p": sign_test(int(counts[0]), int(counts[2]))}
+    _points(verdicts)
+    result: dict = {"n": len(verdicts)}
+    for name, counted in SHARES.items():
+        share = ratio_interval([counted(verdict) for verdict in verdicts], resamples, seed, level)
+        result[name] = {key: share[key] for key in ("value", "low", "high")}
+    return {**result, "p": sign_test(list(verdicts).count("win"), list(verdicts).count("lose"))}
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -53,16 +45,9 @@ def sign_test(wins: int, losses: int) -> float:
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
-def _shares(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Shares from counts (…, 4) of win, tie, lose, unreadable; NaN where the denominator is 0."""
-    win, tie, lose, unreadable = np.moveaxis(np.asarray(counts, dtype=float), -1, 0)
-    n = win + tie + lose + unreadable
-    with np.errstate(invalid="ignore"):
-        return {
-            "win": win / n,
-            "tie": tie / n,
-            "lose": lose / n,
-            "unreadable": unreadable / n,
-            "win rate (ties dropped)": win / (win + lose),
-            "win rate (ties split)": (win + tie / 2) / (win + tie + lose),
-        }
+def _points(verdicts: Sequence[Verdict]) -> np.ndarray:
+    """Verdicts as points: win 1, tie 1/2, lose 0, None NaN."""
+    for verdict in verdicts:
+        if not isinstance(verdict, str | None) or verdict not in POINTS:
+            raise ValueError(f"give one verdict per question, each 'win', 'tie', 'lose' or None; got {verdict!r}.")
+    return np.array([POINTS[verdict] for verdict in verdicts])

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from knowtuning.progress import progress
-from knowtuning.training.likelihood import completion_nll
+from knowtuning.training.packed import completion_log_probs
 from knowtuning.training.prompts import encode_prompts
 
 SCOPES = ("answer", "dataset")
@@ -46,9 +46,12 @@ def fact_nll(
             raise ValueError(f"fact {fact!r} has no tokens, and so no perplexity: leave it out.")
         if not prompt:
             raise ValueError("the tokenizer has no start token: score facts after their questions, not on their own.")
+    log_probs = {}
     with progress("perplexity of facts", len(items)) as tick:
-        losses = completion_nll(model, prompts, facts, tokenizer.pad_token_id, max_tokens, tick)
-    return [(nll, len(ids)) for nll, ids in zip(losses, facts, strict=True)]
+        for place, log_prob in completion_log_probs(model, prompts, facts, max_tokens):
+            log_probs[place] = log_prob
+            tick(len(log_probs))
+    return [(-log_probs[place], len(ids)) for place, ids in enumerate(facts)]
 
 
 def score_facts(

@@ -15,12 +15,11 @@ from transformers.utils import logging
 
 from knowtuning.files import read_json, write_json, write_text
 from knowtuning.recipe import Recipe
-from knowtuning.training.allocator import bound_compiled_kernels, keep_freed_memory
 from knowtuning.training.prompts import use_form
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()
-# TRL 1.16 and PEFT 0.21 still use names that transformers 5.23 has put on notice; the versions are pinned together.
+# PEFT 0.21 still uses names that transformers 5.23 has put on notice; the versions are pinned together.
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
@@ -44,8 +43,6 @@ def load_base(base: str | Path, quantisation: str = "nf4", dtype: str = "float32
         quantisation: "nf4" or "none".
         dtype: "float32" or "bfloat16", of the computation (NF4) or of the weights (none).
     """
-    keep_freed_memory()
-    bound_compiled_kernels()
     compute = getattr(torch, dtype)
     if quantisation == "none":
         model = AutoModelForCausalLM.from_pretrained(str(base), dtype=compute).to(device())
