@@ -53,7 +53,7 @@ def crossed(paired: Paired, groups: Sequence[Hashable] | None = None, resamples:
 
     Returns, in the units of the metric:
         difference, low, high, p  for other trainings *and* other questions
-        seeds                     `over_cells`: these questions, other trainings; None with fewer than two cells
+        seeds {low, high}         t-interval over the cells: these questions, other trainings; None with one cell
         questions {low, high}     percentile bootstrap over questions: these trainings, other questions
         variance                  {seed, question, residual} of one answer: see `variance_components`
         by_cell                   the difference of each cell, None where it has none
@@ -163,7 +163,8 @@ def _two_way(sums: np.ndarray, values: np.ndarray, variance: dict | None, resamp
     residual = variance["residual"] / (cells * questions) if variance else 0.0
     error = max(pigeonhole - 2 * residual, *one_way) ** 0.5
     both = _t_test(values.mean(), error, min(cells, questions) - 1)
-    return {**both, "seeds": over_cells(values), "questions": these}
+    seeds = over_cells(values)
+    return {**both, "seeds": {"low": seeds["low"], "high": seeds["high"]}, "questions": these}
 
 
 @lru_cache(maxsize=12)

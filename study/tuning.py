@@ -35,15 +35,15 @@ def try_rates(
 def _tried(cell: Cell, arm: str, rate: float) -> dict:
     """Validation scores of one arm at one rate."""
     rows = cell.score(cell.model(arm), cell.data.valid, "greedy")
-    found = means(rows, len(cell.world.relations))
+    shares = means(rows, len(cell.world.relations))
     return {
         "arm": arm,
         "seed": cell.seed,
         "multiple": rate,
         "rate": learning_rate(cell.recipe, arm, rate),
-        "f1": found["f1"] / 100,
-        "percent_correct": found["percent_correct"],
-        "completeness": found["completeness"],
+        "f1": shares["f1"] / 100,
+        "percent_correct": shares["percent_correct"],
+        "completeness": shares["completeness"],
         "questions": len(rows),
     }
 

@@ -10,7 +10,7 @@ from knowtuning.files import ROOT
 
 
 def drawn_by() -> dict[str, str]:
-    """What each function of `knowtuning.figures` and `study.figures` draws, in one sentence: the first of its docstring."""
+    """What each function of the two `figures` draws, in one sentence: the first of its docstring."""
     sentences = {}
     for path in [*sorted((ROOT / "knowtuning" / "figures").glob("*.py")), ROOT / "study" / "figures.py"]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
