@@ -106,7 +106,7 @@ def _walk(arguments: argparse.Namespace) -> int:
         "gamma": "" if arguments.gamma is None else str(arguments.gamma),
     }
     if arguments.shards > 1:
-        from knowtuning.shards.method import method
+        from knowtuning.shards.shard import method
 
         method("score")  # refused here where shards cannot serve it
         given["shards"] = arguments.shards
@@ -137,12 +137,11 @@ def _execute(arguments: argparse.Namespace) -> None:
 
 
 def _shard(arguments: argparse.Namespace) -> None:
-    from knowtuning.files import shown
+    from knowtuning.files import count_lines, shown
     from knowtuning.progress import file_tick
     from knowtuning.run import Run
     from knowtuning.shards.gather import share
-    from knowtuning.shards.shard import count_rows, parse_shard
-    from knowtuning.shards.stages import run_stage
+    from knowtuning.shards.shard import parse_shard, run_stage
 
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's way to end a job: what is paid is recorded first
     shard, run = parse_shard(arguments.shard), Run("shard", arguments.recipe, arguments.seed)
@@ -150,7 +149,7 @@ def _shard(arguments: argparse.Namespace) -> None:
     if arguments.max_cost:
         options["max_cost"] = share(run, shard.of, arguments.max_cost)
     if arguments.progress:
-        start, stop = shard.bounds(count_rows(run))
+        start, stop = shard.bounds(count_lines(run.need("data/train.jsonl")))
         options["tick"] = file_tick(arguments.progress, f"shard {shard}", stop - start)
     account = run_stage(arguments.stage, shard, run, arguments.teacher, **options)
     if arguments.progress:
@@ -206,7 +205,7 @@ def _annotate(arguments: argparse.Namespace) -> int:
 
 
 def _push(arguments: argparse.Namespace) -> None:
-    from knowtuning.data.hub import push
+    from knowtuning.cards.push import push
     from knowtuning.run import Run
 
     print(push(Run("push", arguments.recipe, arguments.seed).root, arguments.repository, private=not arguments.public))

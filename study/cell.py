@@ -15,10 +15,9 @@ from knowtuning.arms import ARMS
 from knowtuning.baselines import facttune, rlaif, samples
 from knowtuning.evaluation import bertscore, report
 from knowtuning.files import DataError, read_json, read_jsonl, shown, write_json, write_jsonl
-from knowtuning.knowledge.difficulty import score_facts, select_difficult
-from knowtuning.knowledge.disturb import disturb, word_answers
+from knowtuning.knowledge import pipeline
+from knowtuning.knowledge.difficulty import score_facts
 from knowtuning.knowledge.extract import extract_facts
-from knowtuning.knowledge.rewrite import rewrite
 from knowtuning.lab.annotators import annotate, narrow
 from knowtuning.lab.world import World
 from knowtuning.recipe import Recipe
@@ -76,21 +75,22 @@ class Cell:
         questions = {row["id"]: row["question"] for row in self.data.train}
         return score_facts(self.model("sft"), self.tokenizer, self.facts, questions, self.recipe.machine.score_tokens)
 
+    def _method(self, select: str) -> pipeline.Method:
+        return pipeline.Method(alpha=self.method.alpha, beta=self.method.beta, select=select, seed=self.seed)
+
     def augmented(self, select: str) -> list[dict]:
         """D_ka: the original rows, and those rewritten from the facts that `select` takes for difficult."""
-        difficult: dict[str, list[str]] = {}
-        for row in select_difficult(self.scored_facts, self.method.alpha, select=select, seed=self.seed):
-            if row["difficult"]:
-                difficult.setdefault(row["id"], []).append(row["fact"])
+        rows, method = self.data.train, self._method(select)
+        difficulty = pipeline.find_difficult(lambda *facts: self.scored_facts, rows, self.facts, method)
         with self._teacher("knowtuning" if select == self.method.select else select) as teacher:
-            return [*self.data.train, *rewrite(teacher, self.data.train, difficult)[0]]
+            rewritten, _ = pipeline.augment(teacher, rows, difficulty)
+        return list(pipeline.augmented(rows, rewritten))
 
     @cached_property
     def compared(self) -> list[dict]:
         """D_kc: the pairs of all three aspects."""
-        facts = {row["id"]: row["facts"] for row in self.facts}
         with self._teacher("knowtuning") as teacher:
-            return word_answers(teacher, disturb(teacher, self.data.train, facts, self.method.beta, self.seed)[0])[0]
+            return pipeline.compare(teacher, self.data.train, self.facts, self._method(self.method.select))[0]
 
     @cached_property
     def own_answers(self) -> list[dict]:

@@ -56,8 +56,8 @@ def main() -> None:
 def trained(trainer: Any, before: float, way: str, folder: Path) -> dict[str, Any]:
     """Train and save; `before` are seconds that belong to the training and came before it."""
     trainer.remove_callback(PrinterCallback)
-    done = trainer.train() if way == "stock" else sft.run_trainer(trainer, "training")
-    seconds = done.metrics["train_runtime"]
+    metrics = trainer.train().metrics if way == "stock" else sft.run_trainer(trainer)["metrics"]
+    seconds = metrics["train_runtime"]
     models.save_adapter(trainer.model, folder, "A benchmark.")
     samples = len(trainer.train_dataset) * trainer.args.num_train_epochs
     return {

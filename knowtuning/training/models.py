@@ -11,9 +11,10 @@ import torch
 from huggingface_hub import ModelCardData
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
-from knowtuning.files import read_json, write_json, write_text
+from knowtuning.files import DataError, read_json, write_json, write_text
 from knowtuning.recipe import Recipe
 from knowtuning.training.prompts import use_form
 
@@ -76,7 +77,18 @@ def keep_nf4_weights_unpacked() -> None:
 
 
 def new_adapter(model: Any, recipe: Recipe, seed: int) -> PeftModel:
-    """Put a fresh LoRA adapter on the base; B starts at zero, so that the adapted model equals the base."""
+    """Put a fresh LoRA adapter on the base; B starts at zero, so that the adapted model equals the base.
+
+    Raises:
+        DataError: a matrix that the recipe names is none of this base's, which PEFT would pass over if others are.
+    """
+    if recipe.lora.targets != "all-linear":
+        linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+        missing = [target for target in recipe.lora.targets if not any(f".{n}".endswith(f".{target}") for n in linear)]
+        if missing:
+            own = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+            text = f"recipe {recipe.name}: lora.targets names {', '.join(missing)}, but the base has {own}"
+            raise DataError(f"{text}: name some of these, or set lora.targets=all-linear.")
     torch.manual_seed(seed)
     config = LoraConfig(
         r=recipe.lora.rank,

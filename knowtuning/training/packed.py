@@ -22,7 +22,8 @@ from knowtuning.files import DataError
 from knowtuning.training.batches import batches
 
 IGNORE = -100
-ROW = 512  # tokens of a packed row, as attention costs the square of a row; a longer text is a row of its own
+# tokens of a packed row, as attention costs the square of a row; a longer text is a row of its own
+ROW, ROW_ON_GPU = 512, 2048
 LENGTHS = (48, 20, 7)  # tokens of the texts that a model is tried with
 # how far log-probabilities may be apart, as a share of their spread: rounding is far below, other texts far above
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.1}
@@ -65,15 +66,15 @@ def label_log_probs(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tenso
     Returns:
         Log-probabilities in nats (L,), in float32 and with gradients; their number in each text (n,).
     """
-    lengths = batch["lengths"].tolist()
-    ids, labels = (batch[name].to(model.device)[0].split(lengths) for name in ("input_ids", "labels"))
-    in_rows = getattr(innermost(model), "reads_packed_rows", False)
-    found = []
-    for texts in _rows(lengths) if in_rows else [slice(0, len(lengths))]:
-        layout = _packed(ids[texts], labels[texts]) if in_rows else _padded(ids[texts], labels[texts])
-        found.append(_log_probs(model, *layout))
+    whole, lengths = innermost(model), batch["lengths"].tolist()
+    ids, labels = (batch[name].to(whole.device)[0].split(lengths) for name in ("input_ids", "labels"))
+    if getattr(whole, "reads_packed_rows", False):
+        rows = _rows(lengths, ROW if whole.device.type == "cpu" else ROW_ON_GPU)
+        passes = [_packed(ids[texts], labels[texts]) for texts in rows]
+    else:
+        passes = [_padded(ids, labels)]
     counts = torch.stack([(label != IGNORE).sum() for label in labels])
-    return torch.cat(found), counts
+    return torch.cat([_log_probs(model, *one_pass) for one_pass in passes]), counts
 
 
 def answer_log_probs(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,11 +104,11 @@ def completion_log_probs(
             yield from zip(places, answer_log_probs(model, batch)[0].tolist(), strict=True)
 
 
-def _rows(lengths: list[int]) -> Iterator[slice]:
-    """Neighbouring texts that share a row of at most `ROW` tokens."""
+def _rows(lengths: list[int], most: int) -> Iterator[slice]:
+    """Neighbouring texts that share a row of at most that many tokens."""
     start, tokens = 0, 0
     for place, length in enumerate(lengths):
-        if place > start and tokens + length > ROW:
+        if place > start and tokens + length > most:
             yield slice(start, place)
             start, tokens = place, 0
         tokens += length
@@ -169,15 +170,16 @@ def layout(model: Any) -> str:
     whole, name = innermost(model), type(innermost(model)).__name__
     chance = torch.Generator().manual_seed(0)
     texts = [torch.randint(3, whole.config.get_text_config().vocab_size, (n,), generator=chance) for n in LENGTHS]
-    texts = [text.to(model.device) for text in texts]
+    texts = [text.to(whole.device) for text in texts]
     texts[-1] = texts[0][: len(texts[-1])]  # which is read alike by a model that does not look ahead
 
     def score(lay_out: Callable, *groups: list[torch.Tensor]) -> torch.Tensor:
         labels = [[torch.cat([text[:1] * 0 + IGNORE, text[1:]]) for text in group] for group in groups]
-        passes = [_log_probs(model, *lay_out(*pair)) for pair in zip(groups, labels, strict=True)]
+        passes = [_log_probs(whole, *lay_out(*pair)) for pair in zip(groups, labels, strict=True)]
         return torch.cat(passes).cpu()
 
-    with evaluating(model):
+    # in the model's own precision, also where a trainer will compute in another: TOLERANCE is of the former
+    with evaluating(model), torch.autocast(whole.device.type, enabled=False):
         alone = score(_padded, *[[text] for text in texts])
         if not alone.isfinite().all():
             raise DataError(f"{name} gives log-probabilities that are not finite: use another base or dtype.")
