@@ -1,4 +1,4 @@
-"""Command line: `knowtuning walk`, `results`, `annotate` and the other verbs that `knowtuning --help` lists."""
+"""Command line: `knowtuning walk`, `annotate` and the other verbs that `knowtuning --help` lists."""
 
 from __future__ import annotations
 
@@ -121,24 +121,6 @@ def _walk(arguments: argparse.Namespace) -> int:
 
         for seed in seeds:
             print_report(recipe.name, int(seed), arms)
-    return code
-
-
-def _results(arguments: argparse.Namespace) -> int:
-    from knowtuning.study.plan import get_study
-    from knowtuning.walk import results
-
-    get_study(arguments.study)
-    code = results(arguments.study, arguments.cores)
-    if code == 0:
-        from knowtuning.files import shown
-        from knowtuning.study.run import study_folder
-        from knowtuning.study.tables import load, verdicts
-
-        folder = study_folder(arguments.study) / "results"
-        for row in verdicts(load(folder)):
-            print(f"{row['overall']:16} {row['claim']}")
-        print(f"The rule stands in knowtuning/study/claims.py, all tables in {shown(folder)} and notebook 11.")
     return code
 
 
@@ -327,11 +309,6 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     said = "weight of DPO's SFT term on the preferred answers (default: 0.2; 0: none, as in the first release)"
     walk.add_argument("--gamma", type=float, help=said)
     walk.set_defaults(run=_walk)
-
-    results = commands.add_parser("results", help="all arms over all seeds and bases, learning rates and map: hours")
-    results.add_argument("--study", default="lab", help="lab, or smoke: does everything run?")
-    results.add_argument("--cores", type=int, default=os.cpu_count() or 1)
-    results.set_defaults(run=_results)
 
     execute = commands.add_parser("execute", help="execute one notebook with checked parameters")
     execute.add_argument("notebook", help="its path, or its name in notebooks/")
