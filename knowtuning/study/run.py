@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowtuning.files import DataError, read_json, write_json
+from knowtuning.files import DataError, read_json, shown, write_json
 from knowtuning.progress import FILE_VARIABLE
 from knowtuning.recipe import Recipe, get_recipe
 from knowtuning.run import runs_folder
@@ -98,6 +98,23 @@ def _chosen(folder: Path) -> dict[str, float]:
 
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def results(study: str, cores: int) -> int:
+    """Run every step of a study that is missing or older than its inputs, and print what became of the claims."""
+    from knowtuning.cluster import here
+    from knowtuning.study.tables import load, verdicts
+    from knowtuning.walk import alone, snakemake
+
+    get_study(study)
+    folder = study_folder(study)
+    with alone(folder, f"another run of the study {study}") as lock:
+        code = snakemake(folder, lock, {"study": study}, here(cores), ["results"])
+    if code == 0:
+        for row in verdicts(load(folder / "results")):
+            print(f"{row['overall']:16} {row['claim']}")
+        print(f"The rule stands in claims.py, all tables in {shown(folder / 'results')} and notebook 11.")
+    return code
 
 
 def main(argv: list[str] | None = None) -> int:
