@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import textwrap
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,16 +16,10 @@ from knowtuning.execute import NotebookError
 from knowtuning.files import DataError, runs_folder, shown
 from knowtuning.teacher.errors import TeacherError
 
-if TYPE_CHECKING:
-    from knowtuning.cluster import Place
-
 BEFORE, RUN, AFTER, PARTS = "Before a run", "Run", "Read, compare, share", "What a walk calls"
 CORES = os.cpu_count() or 1
-app = typer.Typer(
-    help="KnowTuning as executable notebooks. `knowtuning VERB --help` explains a verb; every number has a default.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+HELP = "KnowTuning as executable notebooks. `knowtuning VERB --help` explains a verb; every option has a default."
+app = typer.Typer(help=HELP, add_completion=False, pretty_exceptions_enable=False)
 
 
 def _dollars(text: str) -> float:
@@ -37,38 +32,33 @@ def _dollars(text: str) -> float:
     return dollars
 
 
-Recipe_ = Annotated[
-    str, typer.Option("--recipe", metavar="NAME|FILE", help="one that `knowtuning recipes` lists, or a YAML file.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="change a field of the recipe: sft.epochs=2. May be repeated."),
-]
-Base = Annotated[
-    str, typer.Option("--base", metavar="MODEL", help="the same as --set base=MODEL: a folder or hub name.")
-]
-Seed = Annotated[int, typer.Option("--seed", metavar="N")]
-Data = Annotated[
-    str, typer.Option(metavar="NAME|FILE", help="for real text: dolly, medquad, lima, nq, eli5, or a file of your own.")
-]
-Copy = Annotated[str, typer.Option(metavar="FILE", help="local copy of a named data set, in place of the download.")]
-Rows = Annotated[int, typer.Option(metavar="N", min=0, help="use the first rows only (0: all).")]
-Teacher = Annotated[str, typer.Option("--teacher", metavar="MODEL", help="model to ask, in place of the recipe's.")]
-MaxCost = Annotated[
-    float, typer.Option(parser=_dollars, metavar="DOLLARS", help="cap on what the teacher costs (0: no cap).")
-]
-Batch = Annotated[bool, typer.Option("--batch", help="ask by the Batch API: half price, within a day.")]
-Arms = Annotated[str, typer.Option("--arms", metavar="LIST", help="comma-separated; docs/method.md lists them.")]
-Progress = Annotated[Path | None, typer.Option("--progress", help="file that the progress is written to.")]
+def _option(metavar: str, text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, metavar=metavar, help=text, **more)
+
+
+def _number(text: str, least: int = 1) -> Any:
+    return typer.Option(metavar="N", min=least, help=text)
+
+
+Name = Annotated[str, _option("NAME|FILE", "one that `knowtuning recipes` lists, or a YAML file.", "--recipe")]
+Set = Annotated[list[str] | None, _option("FIELD=VALUE", "change a field of the recipe; may be repeated.", "--set")]
+Base = Annotated[str, _option("MODEL", "the same as --set base=MODEL: a folder or hub name.")]
+Seed = Annotated[int, _number("order of the training rows and everything drawn.", 0)]
+Data = Annotated[str, _option("NAME|FILE", "real text: dolly, medquad, lima, nq, eli5, or a file of your own.")]
+Copy = Annotated[str, _option("FILE", "local copy of a named data set, in place of the download.")]
+Rows = Annotated[int, _number("use the first N rows only (0: all).", 0)]
+Teacher = Annotated[str, _option("MODEL", "model to ask, in place of the recipe's.")]
+MaxCost = Annotated[float, _option("DOLLARS", "cap on what the teacher costs (0: no cap).", parser=_dollars)]
+Batch = Annotated[bool, typer.Option("--batch", help="by the Batch API: half price, within a day.")]
+Cores = Annotated[int, _number("processor cores to use.")]
+Progress = Annotated[Path | None, _option("FILE", "where the progress is written to.")]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; an error that the user can mend is one sentence on stderr and exit code 1."""
+    """Run one command; an error that the user can mend is one sentence on stderr and exit code 1 or 2."""
+    given = (sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        return (
-            app((sys.argv[1:] if argv is None else argv) or ["--help"], prog_name="knowtuning", standalone_mode=False)
-            or 0
-        )
+        return app(given, prog_name="knowtuning", standalone_mode=False) or 0
     except typer.TyperException as error:
         print(f"knowtuning: {error.format_message()}", file=sys.stderr)
         return error.exit_code
@@ -87,34 +77,30 @@ def recipes() -> None:
     from knowtuning.teacher.server import is_local
 
     for recipe in map(get_recipe, recipe_names()):
-        gpus, price = recipe.machine.num_processes, load_price(recipe.teacher)
-        needs = [f"{recipe.machine.memory_gb:g} GB of memory", f"{recipe.machine.disk_gb:g} of disk"]
-        needs += ["no GPU" if lab_of(recipe.base) else "a GPU" if gpus == 1 else f"{gpus} GPUs"]
+        machine, price = recipe.machine, load_price(recipe.teacher)
+        gpus = 0 if lab_of(recipe.base) else machine.num_processes
         cost = f"${price.input:g} + ${price.output:g}/M tokens" if price else "price unknown"
-        needs += [f"{recipe.teacher} ({'free' if is_local(recipe.teacher) else cost})"]
+        cost = "free" if is_local(recipe.teacher) else cost
+        needs = f"{machine.memory_gb:g} GB of memory, {machine.disk_gb:g} GB of disk, GPUs: {gpus}"
         print(recipe.name)
-        for text in (recipe.about, "needs " + ", ".join(needs)):
+        for text in (recipe.about, f"{needs}; {recipe.teacher} ({cost})"):
             print(textwrap.fill(text, 80, initial_indent="  ", subsequent_indent="  "))
     print("Change one by --set FIELD=VALUE or --base MODEL, or extend it in a file.")
 
 
 @app.command(rich_help_panel=BEFORE)
 def doctor(
-    recipe: Recipe_ = "lab",
+    recipe: Name = "lab",
     change: Set = None,
     base: Base = "",
     teacher: Teacher = "",
-    dry_run: Annotated[
-        bool, typer.Option(help="try the whole path with random weights: memory, speed, times.")
-    ] = False,
-    rows: Annotated[int, typer.Option(metavar="N", min=1, help="rows that a dry run tells times for.")] = 4000,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, help="training steps that a dry run times.")] = 3,
-    layers: Annotated[
-        int, typer.Option(metavar="N", min=0, help="layers that it tries (0: all on a GPU, a few on a CPU).")
-    ] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="try the whole path with random weights.")] = False,
+    rows: Annotated[int, _number("rows that a dry run tells times for.")] = 4000,
+    steps: Annotated[int, _number("training steps that it times.")] = 3,
+    layers: Annotated[int, _number("layers that it tries (0: all on a GPU, a few on a CPU).", 0)] = 0,
 ) -> int:
     """Say whether endpoint, machine and packages suffice for a recipe."""
-    name = _recipe(recipe, change, base)
+    name = _kept(recipe, change, base)
     if dry_run:
         from knowtuning.dryrun import print_dry_run
 
@@ -126,7 +112,7 @@ def doctor(
 
 @app.command(rich_help_panel=BEFORE)
 def preview(
-    recipe: Recipe_ = "lab",
+    recipe: Name = "lab",
     change: Set = None,
     base: Base = "",
     data: Data = "",
@@ -134,19 +120,19 @@ def preview(
     rows: Rows = 0,
     teacher: Teacher = "",
     max_cost: MaxCost = 0.0,
-    count: Annotated[int, typer.Option(metavar="N", min=1, help="rows to show.")] = 5,
+    count: Annotated[int, _number("rows to show.")] = 5,
 ) -> None:
     """Show a few rows and what the teacher makes of them."""
     from knowtuning.preview import preview
 
-    training, opened = _asked(_recipe(recipe, change, base), data, copy, rows, teacher, max_cost)
+    training, opened = _asked(_kept(recipe, change, base), data, copy, rows, teacher, max_cost)
     with opened as asked:
         preview(asked, training[:count])
 
 
 @app.command(rich_help_panel=BEFORE)
 def estimate(
-    recipe: Recipe_ = "lab",
+    recipe: Name = "lab",
     change: Set = None,
     base: Base = "",
     data: Data = "",
@@ -154,23 +140,31 @@ def estimate(
     rows: Rows = 0,
     teacher: Teacher = "",
     max_cost: MaxCost = 0.0,
-    sample: Annotated[int, typer.Option(metavar="N", min=1, help="rows to ask about.")] = 60,
-    price: Annotated[str, typer.Option(metavar="IN,OUT", help="dollars per million tokens, if none is known.")] = "",
-    batch: Annotated[bool, typer.Option("--batch", help="at the price of the Batch API.")] = False,
+    sample: Annotated[int, _number("rows to ask about.")] = 60,
+    price: Annotated[str, _option("IN,OUT", "dollars per million tokens, where none is known.")] = "",
+    batch: Batch = False,
 ) -> None:
     """Tell calls, tokens and dollars of a run, from a sample."""
     from knowtuning.preview import print_estimate
     from knowtuning.teacher.prices import parse_price
 
     given = parse_price(price) if price else None
-    training, opened = _asked(_recipe(recipe, change, base), data, copy, rows, teacher, max_cost)
+    training, opened = _asked(_kept(recipe, change, base), data, copy, rows, teacher, max_cost)
     with opened as asked:
         print_estimate(asked, training, sample, given, batch)
 
 
+@app.command(rich_help_panel=BEFORE)
+def quality(teacher: Teacher = "english-rules", max_cost: MaxCost = 0.0) -> None:
+    """Measure a teacher on 60 answers labelled by hand, in some 240 calls."""
+    from knowtuning.evaluation.teachers import print_quality
+
+    print_quality(teacher, runs_folder() / "quality" / teacher.replace("/", "_"), max_cost=max_cost or None)
+
+
 @app.command(rich_help_panel=RUN)
 def walk(
-    recipe: Recipe_ = "lab",
+    recipe: Name = "lab",
     change: Set = None,
     base: Base = "",
     data: Data = "",
@@ -179,35 +173,24 @@ def walk(
     teacher: Teacher = "",
     max_cost: MaxCost = 0.0,
     batch: Batch = False,
-    seeds: Annotated[str, typer.Option(metavar="LIST", help="comma-separated.")] = "0",
-    arms: Arms = "sft,ka,knowtuning",
-    cores: Annotated[int, typer.Option(metavar="N", min=1)] = CORES,
-    shards: Annotated[
-        int, typer.Option(metavar="N", min=1, help="cut the training rows into so many, worked on side by side.")
-    ] = 1,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="ask anew about rows that were given up.")
-    ] = False,
-    ka: Annotated[str, typer.Option(metavar="FILE", help="train on this KA file (alpaca) instead of rewriting.")] = "",
-    kc: Annotated[
-        str, typer.Option(metavar="FILE", help="train on this KC file (ranking) instead of disturbing.")
-    ] = "",
-    reference: Annotated[
-        Literal["start", "base"],
-        typer.Option(metavar="MODEL", help="of DPO: start, the adapter it starts from, or base."),
-    ] = "start",
-    gamma: Annotated[
-        float | None, typer.Option(metavar="X", help="weight of DPO's SFT term (default: 0.2; 0: none).")
-    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="ask anew what was given up.")] = False,
+    seeds: Annotated[str, _option("LIST", "comma-separated.")] = "0",
+    arms: Annotated[str, _option("LIST", "comma-separated; docs/method.md explains them.")] = "sft,ka,knowtuning",
+    ka: Annotated[str, _option("FILE", "train on this KA file (alpaca) instead of rewriting.")] = "",
+    kc: Annotated[str, _option("FILE", "train on this KC file (ranking) instead of disturbing.")] = "",
+    reference: Annotated[Literal["start", "base"], _option("MODEL", "of DPO: start (its adapter) or base.")] = "start",
+    gamma: Annotated[float | None, _option("X", "weight of DPO's SFT term (default: 0.2; 0: none).")] = None,
+    cores: Cores = CORES,
+    shards: Annotated[int, _number("cut the training rows into so many, worked on side by side.")] = 1,
     executor: Annotated[
-        Literal["local", "slurm", "kubernetes"],
-        typer.Option(metavar="PLACE", help="where the notebooks run: local, slurm, kubernetes."),
+        Literal["local", "slurm", "kubernetes"], _option("PLACE", "where notebooks run: local, slurm, kubernetes.")
     ] = "local",
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="jobs at once on a cluster.")] = 16,
-    workflow_profile: Annotated[str, typer.Option(metavar="DIR", help="the cluster's settings: docs/cluster.md.")] = "",
+    jobs: Annotated[int, _number("jobs at once on a cluster.")] = 16,
+    workflow_profile: Annotated[str, _option("DIR", "the cluster's settings: docs/cluster.md.")] = "",
 ) -> int:
     """Run all notebooks whose artefacts are missing or out of date, in order; a walk that was stopped goes on."""
     from knowtuning.arms import ARMS
+    from knowtuning.cluster import here, on_cluster
     from knowtuning.recipe import get_recipe
     from knowtuning.walk import walk
 
@@ -218,16 +201,17 @@ def walk(
         raise DataError(f"seed {wrong[0]!r} is not a whole number; write --seeds 0,1,2.")
     if chosen.lab is None and not data:
         raise DataError(f"recipe {chosen.name} needs real text: give --data FILE.")
-    given = {"data": _data(data), "copy": _file(copy, "copy"), "rows": rows, "model": teacher}
-    given |= {"ka": _file(ka, "ka"), "kc": _file(kc, "kc"), "gamma": "" if gamma is None else str(gamma)}
-    given |= {"reference": reference if reference != "start" else "", "shards": shards if shards > 1 else ""}
     if shards > 1:
         from knowtuning.shards.method import method
 
         method("score")  # refused here where shards cannot serve it
+    given = {"data": _data(data), "copy": _file(copy, "copy"), "rows": rows, "model": teacher}
+    given |= {"ka": _file(ka, "ka"), "kc": _file(kc, "kc"), "gamma": "" if gamma is None else str(gamma)}
+    given |= {"reference": reference if reference != "start" else "", "shards": shards if shards > 1 else ""}
     options = {name: str(value) for name, value in given.items() if value}
     pay = f"max_cost={max_cost}" + (" batch=true" if batch else "")
-    place = _place(executor, cores, jobs, chosen.name, workflow_profile)
+    local = executor == "local"
+    place = here(cores) if local else on_cluster(executor, jobs, chosen.name, workflow_profile)
     code = walk(chosen, seeds, arms, place, options, pay, retry_failed)
     if code == 0:
         from knowtuning.evaluation.report import print_report
@@ -247,19 +231,14 @@ def execute(
     """Execute one notebook with checked parameters."""
     from knowtuning.execute import execute
 
-    given = {}
-    for pair in parameters or []:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise DataError(f"parameter {pair!r}: write name=value.")
-        given[name] = value
-    execute(notebook, output, given, progress)
+    if wrong := [pair for pair in parameters or [] if "=" not in pair]:
+        raise DataError(f"parameter {wrong[0]!r}: write name=value.")
+    execute(notebook, output, dict(pair.split("=", 1) for pair in parameters or []), progress)
 
 
 @app.command(rich_help_panel=RUN)
 def results(
-    study: Annotated[str, typer.Option(help="lab, or smoke: does everything run?")] = "lab",
-    cores: Annotated[int, typer.Option(metavar="N", min=1)] = CORES,
+    study: Annotated[str, _option("NAME", "lab, or smoke: does everything run?")] = "lab", cores: Cores = CORES
 ) -> int:
     """Run all arms over all seeds and bases, learning rates and map: hours."""
     from knowtuning.study.run import results
@@ -269,20 +248,17 @@ def results(
 
 @app.command(rich_help_panel=AFTER)
 def sheet(
-    recipe: Recipe_ = "lab",
-    change: Set = None,
-    base: Base = "",
+    recipe: Name = "lab",
     seed: Seed = 0,
-    arms: Annotated[str, typer.Option(help="the first is compared with each of the others.")] = "knowtuning,sft",
-    count: Annotated[int, typer.Option(metavar="N", min=1, help="questions per pair of arms.")] = 40,
-    repeated: Annotated[float, typer.Option(metavar="N", min=0, help="per cent of the items that come twice.")] = 10,
+    arms: Annotated[str, _option("LIST", "the first is compared with each of the others.")] = "knowtuning,sft",
+    count: Annotated[int, _number("questions per pair of arms.")] = 40,
+    repeated: Annotated[float, _option("X", "per cent of the items that come twice.", min=0)] = 10,
 ) -> None:
     """Make a blind sheet of pairs of answers for people to compare."""
     from knowtuning.evaluation.sheet import sheet_of_run
     from knowtuning.run import Run
 
-    run = Run("12_human_evaluation", _recipe(recipe, change, base), seed)
-    path = sheet_of_run(run, arms.split(","), count, repeated / 100)
+    path = sheet_of_run(Run("12_human_evaluation", recipe, seed), arms.split(","), count, repeated / 100)
     print(f"Give annotators {shown(path)}, and never human/keys. They answer it with:")
     print(f"knowtuning annotate {shown(path)} --as NAME")
 
@@ -290,8 +266,8 @@ def sheet(
 @app.command(rich_help_panel=AFTER)
 def annotate(
     sheet: Annotated[Path, typer.Argument(help="the sheet.jsonl that you were given.")],
-    name: Annotated[str, typer.Option("--as", metavar="NAME", help="your name: letters, digits, - and _.")],
-    out: Annotated[Path | None, typer.Option(help="file for the choices (default: choices/NAME.jsonl by it).")] = None,
+    name: Annotated[str, _option("NAME", "your name: letters, digits, - and _.", "--as")],
+    out: Annotated[Path | None, _option("FILE", "for the choices (default: choices/NAME.jsonl beside it).")] = None,
 ) -> int:
     """Compare the answers of a blind sheet, in the terminal."""
     from knowtuning.annotate_terminal import annotate
@@ -301,24 +277,20 @@ def annotate(
 
 @app.command(rich_help_panel=AFTER)
 def publish(
-    recipe: Recipe_ = "lab",
-    change: Set = None,
-    base: Base = "",
+    recipe: Name = "lab",
     seed: Seed = 0,
-    arm: Annotated[str, typer.Option(help="the arm whose notebooks 08 and 09 are shown.")] = "knowtuning",
+    arm: Annotated[str, _option("ARM", "the one whose notebooks 08 and 09 are shown.")] = "knowtuning",
 ) -> None:
     """Copy a run's executed notebooks and figures into the repository."""
     from knowtuning.publish import publish
 
-    publish(_recipe(recipe, change, base), seed, arm)
+    publish(recipe, seed, arm)
 
 
 @app.command(rich_help_panel=AFTER)
 def push(
     repository: Annotated[str, typer.Argument(help="name on the hub: user/dataset.")],
-    recipe: Recipe_ = "lab",
-    change: Set = None,
-    base: Base = "",
+    recipe: Name = "lab",
     seed: Seed = 0,
     public: Annotated[bool, typer.Option("--public", help="for everybody to see (default: private).")] = False,
 ) -> None:
@@ -326,73 +298,60 @@ def push(
     from knowtuning.data.hub import push
     from knowtuning.run import Run
 
-    print(push(Run("push", _recipe(recipe, change, base), seed).root, repository, private=not public))
-
-
-@app.command(rich_help_panel=BEFORE)
-def quality(teacher: Teacher = "english-rules", max_cost: MaxCost = 0.0) -> None:
-    """Measure a teacher on 60 answers labelled by hand (240 calls or so)."""
-    from knowtuning.evaluation.teachers import print_quality
-
-    directory = runs_folder() / "quality" / teacher.replace("/", "_")
-    print_quality(teacher, directory, max_cost=max_cost or None)
+    print(push(Run("push", recipe, seed).root, repository, private=not public))
 
 
 @app.command(rich_help_panel=PARTS)
 def serve(
-    model: Annotated[str, typer.Option(help="english-rules, lab-oracle or lab-oracle-errors-NN.")] = "english-rules",
-    recipe: Recipe_ = "lab",
-    port: int = 8000,
+    model: Annotated[str, _option("MODEL", "english-rules, lab-oracle, lab-oracle-errors-NN.")] = "english-rules",
+    recipe: Name = "lab",
+    port: Annotated[int, _number("port on this machine.")] = 8000,
 ) -> None:
-    """Serve a local teacher that speaks the OpenAI protocol, until Ctrl-C; a recipe's lab is what the oracle knows."""
+    """Serve a local teacher that speaks the OpenAI protocol, until Ctrl-C; the oracle knows the recipe's lab."""
     from knowtuning.teacher.server import run_server
 
-    run_server(model, settings=_recipe(recipe), port=port)
+    run_server(model, settings=_kept(recipe), port=port)
 
 
 @app.command(rich_help_panel=PARTS)
 def shard(
     stage: Annotated[str, typer.Argument(help="extract, score, rewrite or disturb.")],
     part: Annotated[str, typer.Argument(metavar="I/N", help="the slice, such as 3/8 for the third of eight.")],
-    recipe: Recipe_ = "lab",
-    change: Set = None,
-    base: Base = "",
+    recipe: Name = "lab",
     seed: Seed = 0,
     teacher: Teacher = "",
     max_cost: MaxCost = 0.0,
     batch: Batch = False,
     progress: Progress = None,
 ) -> None:
-    """Do one stage over a slice of the training rows, in bounded memory; each shard may cost its part of the cap."""
+    """Do one stage over a slice of the training rows, in bounded memory, for its part of the cap."""
     from knowtuning.progress import FILE_VARIABLE
-    from knowtuning.progress import progress as shown_progress
+    from knowtuning.progress import progress as bar
     from knowtuning.run import Run
     from knowtuning.shards.gather import share
     from knowtuning.shards.shard import count_rows, parse_shard
     from knowtuning.shards.stages import run_stage
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to end a job: record first
-    slice_, run = parse_shard(part), Run("shard", _recipe(recipe, change, base), seed)
-    options = {"batch": batch}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler ends a job so: what is paid is recorded
+    rows, run = parse_shard(part), Run("shard", recipe, seed)
+    options: dict[str, Any] = {"batch": batch}
     if max_cost:
-        options["max_cost"] = share(run, slice_.of, max_cost, teacher or run.recipe.teacher)
+        options["max_cost"] = share(run, rows.of, max_cost, teacher or run.recipe.teacher)
     if progress:
         os.environ[FILE_VARIABLE] = str(progress)
-    start, stop = slice_.bounds(count_rows(run))
-    with shown_progress(f"shard {slice_}", stop - start) as tick:
-        account = run_stage(stage, slice_, run, teacher, tick=tick, **options)
+    start, stop = rows.bounds(count_rows(run))
+    with bar(f"shard {rows}", stop - start) as tick:
+        account = run_stage(stage, rows, run, teacher, tick=tick, **options)
     if progress:
         progress.unlink(missing_ok=True)
     told = ", ".join(f"{count:,} {name}" for name, count in account["counts"].items())
-    print(f"{stage} {slice_}: {told} -> {shown(slice_.output(run, stage))}")
+    print(f"{stage} {rows}: {told} -> {shown(rows.output(run, stage))}")
 
 
 @app.command(rich_help_panel=PARTS)
 def gather(
-    shards: Annotated[int, typer.Option(metavar="N", min=1, help="number of the shards.")],
-    recipe: Recipe_ = "lab",
-    change: Set = None,
-    base: Base = "",
+    shards: Annotated[int, _number("how many there are.")],
+    recipe: Name = "lab",
     seed: Seed = 0,
     artefacts: Annotated[bool, typer.Option("--artefacts", help="write what notebooks 03 to 06 write, too.")] = False,
 ) -> None:
@@ -400,7 +359,7 @@ def gather(
     from knowtuning.run import Run
     from knowtuning.shards.gather import gather, write_artefacts
 
-    run = Run("gather", _recipe(recipe, change, base), seed)
+    run = Run("gather", recipe, seed)
     print(", ".join(f"{count:,} {name}" for name, count in gather(run, shards).items()))
     if artefacts:
         run.finish(**write_artefacts(run, shards))
@@ -410,20 +369,16 @@ def _changes(change: list[str] | None, base: str) -> list[str]:
     return [*([f"base={base}"] if base else []), *(change or [])]
 
 
-def _recipe(recipe: str, change: list[str] | None = None, base: str = "") -> str:
+def _kept(recipe: str, change: list[str] | None = None, base: str = "") -> str:
     """The name of the recipe that is asked for, which is kept where notebooks and jobs find it."""
     from knowtuning.recipe import get_recipe, keep
 
     return keep(get_recipe(recipe, _changes(change, base)))
 
 
-def _place(executor: str, cores: int, jobs: int, recipe: str, workflow_profile: str) -> Place:
-    from knowtuning.cluster import here, on_cluster
-
-    return here(cores) if executor == "local" else on_cluster(executor, jobs, recipe, workflow_profile)
-
-
-def _asked(name: str, data: str, copy: str, rows: int, teacher: str, max_cost: float) -> tuple:
+def _asked(
+    name: str, data: str, copy: str, rows: int, teacher: str, max_cost: float
+) -> tuple[list[dict], AbstractContextManager]:
     """The rows that a walk would ask about, and its own teacher, not yet opened: the run does not pay for it again."""
     from knowtuning.preview import training_rows
     from knowtuning.recipe import get_recipe
