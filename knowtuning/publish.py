@@ -9,8 +9,7 @@ from pathlib import Path
 from knowtuning.arms import ARMS
 from knowtuning.execute import NOTEBOOKS, SOLUTIONS, code_hash
 from knowtuning.figures.overview import COMPARED, method, method_numbers
-from knowtuning.files import ROOT, DataError, shown, write_json, write_text
-from knowtuning.run import runs_folder
+from knowtuning.files import ROOT, DataError, runs_folder, shown, write_json, write_text
 
 KINDS = ("png", "svg", "pdf")
 
