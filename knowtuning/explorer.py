@@ -14,15 +14,13 @@ from knowtuning.arms import ARMS
 from knowtuning.display import View
 from knowtuning.evaluation import facts
 from knowtuning.files import DataError
-from knowtuning.knowledge.difficulty import score_facts, select_difficult
-from knowtuning.knowledge.disturb import disturb, word_answers
-from knowtuning.knowledge.rewrite import rewrite
+from knowtuning.knowledge.difficulty import score_facts
+from knowtuning.knowledge.pipeline import Method, make
 from knowtuning.lab.world import World
 from knowtuning.progress import FILE_VARIABLE
 from knowtuning.run import Run
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.errors import TeacherError
-from knowtuning.teacher.prompts import EXTRACT
 from knowtuning.teacher.server import open_teacher
 from knowtuning.training import models
 from knowtuning.training.dpo import SIDES
@@ -89,25 +87,22 @@ class Explorer:
         self, teacher: Teacher, question: str, answer: str, arm: str, alpha: float, seed: int
     ) -> dict[str, View]:
         """What each step makes of the answer, as far as the teacher can follow."""
-        row = {"id": question, "question": question, "answer": answer}
-        [reply] = teacher.map(EXTRACT, [(question, {"question": question, "answer": answer})]) if answer else [None]
-        if reply is None:
+        rows = [{"id": question, "question": question, "answer": answer}] if answer else []
+
+        def score(facts: list[dict], questions: dict[str, str]) -> list[dict]:
+            return score_facts(self._under("sft"), self.tokenizer, facts, questions)
+
+        made = make(teacher, score, rows, Method(alpha=alpha, seed=seed))
+        if not made.facts:
             return {"Facts": _note("The teacher finds no fact in this answer, so the method ends here.")}
-        model = self._under("sft")
-        scored = score_facts(model, self.tokenizer, [{"id": question, "facts": reply.facts}], {question: question})
-        scored = select_difficult(scored, alpha)
-        columns = ([fact[name] for fact in scored] for name in ("fact", "perplexity", "difficult"))
+        columns = ([fact[name] for fact in made.difficulty] for name in ("fact", "perplexity", "difficult"))
         parts = {"Facts by perplexity under SFT": display.shaded_answer(answer, *columns)}
-        difficult = [fact["fact"] for fact in scored if fact["difficult"]]
-        rewritten, _ = rewrite(teacher, [row], {question: difficult})
-        for new in rewritten:
+        for new in made.rewritten:
             parts["Difficult facts rewritten"] = display.rewriting(new["facts"], new["question"], new["answer"])
-        pairs, _ = disturb(teacher, [row], {question: reply.facts}, seed=seed)
-        if pairs:
-            worse = {pair["aspect"]: " ".join(pair["disturbed"]) for pair in pairs}
-            parts["Made worse in three ways"] = display.disturbances(" ".join(reply.facts), worse)
-        worded, _ = word_answers(teacher, pairs)
-        for pair in [pair for pair in worded if pair["aspect"] == "factuality"]:
+        if made.pairs:
+            worse = {pair["aspect"]: " ".join(pair["disturbed"]) for pair in made.pairs}
+            parts["Made worse in three ways"] = display.disturbances(" ".join(made.facts[0]["facts"]), worse)
+        for pair in [pair for pair in made.pairs if pair["aspect"] == "factuality"]:
             reference = ARMS[arm].start or "base"
             tokens = {
                 side: tuple(

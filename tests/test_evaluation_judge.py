@@ -3,7 +3,6 @@
 import json
 import random
 
-import numpy as np
 import pytest
 from aiohttp import web
 from teacher_server import serving
@@ -213,14 +212,12 @@ def inside(found, name, expected, width=0.12):
 def test_the_measure_finds_random_errors_and_no_bias(judged, percent):
     found = measure(*judged(JudgeErrors(percent)), resamples=1000, level=0.999)["factuality"]
     e = percent / 100
-    inside(found, "single_agreement", 1 - e)
     inside(found, "sensitivity", (1 - e) ** 2)
     inside(found, "specificity_equal", 1 - e**2 / 2)
     inside(found, "specificity_worse", 1 - e**2 / 4)
     inside(found, "inconsistent", 1 - (1 - e) ** 2 - e**2 / 2)
     inside(found, "position_bias", 0)
     inside(found, "length_bias_tied", 0)
-    inside(found, "single_length_bias_tied", 0)
     assert found["sensitivity"]["of"] + found["specificity_equal"]["of"] == 1500
 
 
@@ -238,15 +235,9 @@ def test_the_measure_finds_a_taste_for_the_first_place(judged):
 def test_the_measure_finds_a_taste_for_length(judged):
     verdicts, truth = judged(JudgeErrors(0, long=30))
     found = measure(verdicts, truth, resamples=1000, level=0.999)["factuality"]
-    pairs = [(one, true) for one, true in zip(verdicts, truth, strict=True) if one["words"][0] != one["words"][1]]
-    shorter = np.mean([(true == "win") == (one["words"][0] < one["words"][1]) for one, true in pairs if true != "tie"])
-    tied = np.mean([true == "tie" for _, true in pairs])
-    inside(found, "single_length_bias_tied", 0.3 / 2)
     inside(found, "length_bias_tied", 0.3**2 / 2)
-    inside(found, "single_length_bias", tied * 0.3 / 2 + (1 - tied) * shorter * 0.3)
-    inside(found, "length_bias", tied * 0.3**2 / 2 + (1 - tied) * shorter * (0.3**2 + 0.3 * 0.7))
     inside(found, "position_bias", 0)
-    assert found["length_bias_tied"]["low"] > 0 and found["single_length_bias"]["low"] > 0.05
+    assert found["length_bias_tied"]["low"] > 0
 
 
 def test_what_could_not_be_read_is_never_right_and_has_no_bias():
@@ -254,7 +245,8 @@ def test_what_could_not_be_read_is_never_right_and_has_no_bias():
     found = measure(verdicts, ["win", "win"])["factuality"]
     assert found["unreadable"] == 1
     assert found["agreement"]["value"] == found["sensitivity"]["value"] == found["specificity_worse"]["value"] == 0.5
-    assert found["position_bias"]["of"] == 2 and found["inconsistent"]["of"] == 1 and found["length_bias"]["of"] == 0
+    assert found["position_bias"]["of"] == 2 and found["inconsistent"]["of"] == 1
+    assert measure(verdicts[1:], ["tie"])["factuality"]["length_bias_tied"]["of"] == 0
     assert found["specificity_equal"]["value"] is None
     with pytest.raises(ValueError, match="one truth per verdict"):
         measure(verdicts, ["win"])

@@ -11,7 +11,7 @@ from knowtuning.evaluation.gold_facts import denies, load_labels, read_gold, sta
 from knowtuning.evaluation.reply_reader import ReplyReader
 from knowtuning.files import DataError
 from knowtuning.lab.annotators import annotate
-from knowtuning.lab.noise import ErrorRates, NoisyOracle
+from knowtuning.lab.noise import NoisyOracle
 from knowtuning.lab.rules import answer as english_rules
 from knowtuning.lab.world import World
 from knowtuning.recipe import get_recipe
@@ -274,7 +274,7 @@ def test_domains_add_up_and_the_result_is_json():
 @pytest.mark.parametrize("percent", [0, 10, 30])
 def test_the_measure_finds_injected_errors(percent):
     world = World.load(LAB)
-    teacher = Fake(NoisyOracle(world, ErrorRates.equal(percent / 100)).answer)
+    teacher = Fake(NoisyOracle(world, percent / 100).answer)
     quality = teacher_quality.measure_lab(teacher, world, annotate(LAB).train[:200])
     rates = teacher_quality.error_rates(quality)
     assert [row["task"] for row in rates] == ["extract", "revise", "rephrase", "rewrite"]

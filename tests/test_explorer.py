@@ -96,7 +96,8 @@ def test_each_arm_is_its_own_adapter(explorer, run):
 
 
 def test_an_arm_answers_within_its_length(explorer, monkeypatch):
-    monkeypatch.setattr(explorer, "run", SimpleNamespace(recipe=SimpleNamespace(evaluation=SimpleNamespace(max_new_tokens=3))))
+    recipe = SimpleNamespace(evaluation=SimpleNamespace(max_new_tokens=3))
+    monkeypatch.setattr(explorer, "run", SimpleNamespace(recipe=recipe))
     answer = explorer.answer("Why?", "knowtuning", temperature=0.9)
     assert len(answer.split()) <= 3
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from knowtuning.baselines.samples import ask, couples, different, evenly, preference
-from knowtuning.lab.rules_sentences import sentences
+from knowtuning.data.sentences import sentences
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import EXTRACT, REWRITE, VERIFY, Task
 from knowtuning.training.generate import generate

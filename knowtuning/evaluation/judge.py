@@ -117,20 +117,16 @@ def measure(
     Pairs of one text were not judged and are left out. An unreadable verdict is never right, but for the biases and
     `inconsistent`, which are of the pairs read in both orders.
 
-        agreement            share of v = t
-        single_agreement     share of v1 = t and v2 = t among single verdicts: the judge before both orders are merged
-        sensitivity          share of v = t where t is not a tie: truly better answers called better
-        specificity_equal    share of v = tie where t is a tie: truly equal pairs called equal
-        specificity_worse    share of v = t or v = tie where t is not a tie: truly worse answers not called better
-        inconsistent         share of v1 != v2
-        position_bias        share of single verdicts for the first place among those that are no tie, minus 1/2
-        length_bias          mean of w(v) - w(t) where lengths differ, with w = 1 if the longer answer wins, 1/2 for a
-                             tie and 0 if it loses: by how much the longer answer's win rate is too high
-        length_bias_tied     the same where t is a tie
-        single_length_bias, single_length_bias_tied    the same of (w(v1) + w(v2)) / 2
+        agreement          share of v = t
+        sensitivity        share of v = t where t is not a tie: truly better answers called better
+        specificity_equal  share of v = tie where t is a tie: truly equal pairs called equal
+        specificity_worse  share of v = t or v = tie where t is not a tie: truly worse answers not called better
+        inconsistent       share of v1 != v2
+        position_bias      share of single verdicts for the first place among those that are no tie, minus 1/2
+        length_bias_tied   of truly tied pairs of different length: the longer answer's win rate by v, minus 1/2
 
-    A judge that errs at random moves win rates towards 1/2. Where the longer answers are truly better, `length_bias` is
-    therefore below 0 without any taste for length; of pairs that are truly tied it is free of that.
+    A judge that errs at random moves win rates towards 1/2; only of pairs that are truly tied is a taste for length
+    free of that.
 
     Returns:
         `{aspect: {"pairs", "identical", "unreadable", measure: {"value", "low", "high", "of", "questions"}}}`: shares
@@ -210,30 +206,20 @@ def _position(row: dict, true: str) -> tuple[float, float]:
     return (first == "win") + (second == "lose") - decisive / 2, decisive
 
 
-def _length(single: bool, tied: bool) -> Callable[[dict, str], tuple[float, float]]:
-    """The longer answer's win rate minus the true one; `single`: order by order; `tied`: of truly equal pairs only."""
-    points = {"win": 0.5, "tie": 0.0, "lose": -0.5}
-
-    def bias(row: dict, true: str) -> tuple[float, float]:
-        longer = np.sign(row["words"][0] - row["words"][1])
-        if row["verdict"] is None or not longer or (tied and true != "tie"):
-            return 0.0, 0.0
-        verdicts = row["orders"] if single else [row["verdict"]]
-        return float(longer * (sum(points[name] for name in verdicts) / len(verdicts) - points[true])), 1.0
-
-    return bias
+def _length(row: dict, true: str) -> tuple[float, float]:
+    first, second = row["words"]
+    if row["verdict"] is None or first == second or true != "tie":
+        return 0.0, 0.0
+    half = {"win": 0.5, "tie": 0.0, "lose": -0.5}[row["verdict"]]
+    return half if first > second else -half, 1.0
 
 
 _MEASURES: dict[str, Callable[[dict, str], tuple[float, float]]] = {
     "agreement": lambda row, true: _share(row["verdict"] == true),
-    "single_agreement": lambda row, true: (row["orders"].count(true), 2),
     "sensitivity": lambda row, true: _share(row["verdict"] == true, true != "tie"),
     "specificity_equal": lambda row, true: _share(row["verdict"] == true, true == "tie"),
     "specificity_worse": lambda row, true: _share(row["verdict"] in (true, "tie"), true != "tie"),
     "inconsistent": lambda row, true: _share(not row["consistent"], row["verdict"] is not None),
     "position_bias": _position,
-    "length_bias": _length(single=False, tied=False),
-    "length_bias_tied": _length(single=False, tied=True),
-    "single_length_bias": _length(single=True, tied=False),
-    "single_length_bias_tied": _length(single=True, tied=True),
+    "length_bias_tied": _length,
 }

@@ -8,6 +8,7 @@ from typing import Literal
 
 from nltk.stem import PorterStemmer
 
+from knowtuning.data.sentences import sentences
 from knowtuning.evaluation.gold_facts import (
     NUMBER_WORDS,
     Gold,
@@ -20,9 +21,7 @@ from knowtuning.evaluation.gold_facts import (
     states,
     without,
 )
-from knowtuning.lab.rules_names import KIND_OF, OPPOSITES
-from knowtuning.lab.rules_sentences import sentences
-from knowtuning.lab.rules_words import PAST
+from knowtuning.lab.rules import KIND_OF, OPPOSITES, PAST
 
 Change = Literal["", "detail", "negation"]
 

@@ -11,11 +11,11 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from knowtuning.data.sentences import sentences
 from knowtuning.display import table
 from knowtuning.evaluation.gold_facts import Labelled, label_lab_answers, load_labels
 from knowtuning.evaluation.reply_reader import ReplyReader
 from knowtuning.evaluation.stats import ratio_interval
-from knowtuning.lab.rules_sentences import sentences
 from knowtuning.lab.world import World
 from knowtuning.progress import of_calls, progress
 from knowtuning.teacher.client import Teacher

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from knowtuning.progress import progress
-from knowtuning.training.packed import completion_log_probs
-from knowtuning.training.prompts import encode_prompts
 
 SCOPES = ("answer", "dataset")
 SELECTIONS = ("hardest", "easiest", "random")
@@ -34,6 +32,9 @@ def fact_nll(
     Returns:
         One (nll in nats summed over the fact's tokens, number of those tokens) per item, in the order given.
     """
+    from knowtuning.training.packed import completion_log_probs  # here, as who only selects needs no PyTorch
+    from knowtuning.training.prompts import encode_prompts
+
     if not items:
         return []
     # one call for all: a tokenizer asked text by text takes as long as the model
@@ -78,12 +79,12 @@ def score_facts(
     new = [place for place in places if place not in scores]
     items = [(questions[name], fact) for name, _, fact in new]
     scores.update(zip(new, fact_nll(model, tokenizer, items, max_tokens), strict=True))
-    return [_row(*place, *scores[place]) for place in places]
-
-
-def _row(name: str, index: int, fact: str, nll: float, tokens: int) -> dict:
-    scored = {"nll": nll, "tokens": tokens, "perplexity": perplexity(nll, tokens)}
-    return {"id": name, "index": index, "fact": fact, **scored}
+    rows = []
+    for name, index, fact in places:
+        nll, tokens = scores[name, index, fact]
+        numbers = {"nll": nll, "tokens": tokens, "perplexity": perplexity(nll, tokens)}
+        rows.append({"id": name, "index": index, "fact": fact, **numbers})
+    return rows
 
 
 def select_difficult(
@@ -104,9 +105,7 @@ def select_difficult(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; it is a share of the facts: give a number from 0 to 1.")
     if scope not in SCOPES or select not in SELECTIONS:
-        raise ValueError(
-            f"scope={scope!r}, select={select!r}: use a scope of {SCOPES} and a selection of {SELECTIONS}."
-        )
+        raise ValueError(f"scope={scope!r}, select={select!r}: use one of {SCOPES} and one of {SELECTIONS}.")
     groups: dict[str, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["id"] if scope == "answer" else "all", []).append(row)
