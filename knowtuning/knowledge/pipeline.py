@@ -64,7 +64,7 @@ def make(teacher: Teacher, score: Scorer, rows: list[dict], method: Method) -> M
 
 
 def rehearse(teacher: Teacher, rows: list[dict], alpha: float = 0.5, seed: int = 0) -> Made:
-    """`make` before there is an SFT model: a random alpha share of each answer's facts stands for the difficult ones."""
+    """`make` before there is an SFT model: a random alpha share of each answer's facts stands for the difficult."""
 
     def unscored(facts: list[dict], questions: dict[str, str]) -> list[dict]:
         places = ((row["id"], index, fact) for row in facts for index, fact in enumerate(row["facts"]))

@@ -61,7 +61,7 @@ class Shard:
         return (self.number - 1) * rows // self.of, self.number * rows // self.of
 
     def output(self, run: Run, stage: str) -> Path:
-        """The file of its rows of one stage; beside it lies its account (.json): counts, parameters, seconds, memory."""
+        """The file of its rows of one stage; beside it its account (.json): counts, parameters, seconds, memory."""
         return run.path(f"shards/{self.name}/{OUTPUT[stage]}.jsonl")
 
     def teacher(self, run: Run) -> Path:
