@@ -8,7 +8,7 @@ from knowtuning.execute import NOTEBOOKS, code_hash
 from knowtuning.recipe import get_recipe, lab_of
 
 RUNS = os.environ.get("KNOWTUNING_RUNS", "runs")
-RECIPE = get_recipe(config.get("recipe", "lab"))
+RECIPE = get_recipe(str(config.get("recipe", "lab")))
 SEEDS = str(config.get("seeds", 0)).split(",")
 WANTED = str(config.get("arms", "sft,ka,knowtuning")).split(",")
 SHARDS = int(config.get("shards", 1))
@@ -301,9 +301,6 @@ def everything():
     if lab_of(RECIPE.base):
         files += [expand(rules.base_model.output, recipe=RECIPE.base)]
     return files
-
-
-include: "study.smk"
 
 
 if SHARDS > 1:

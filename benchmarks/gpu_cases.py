@@ -14,6 +14,11 @@ from typing import Any
 
 import plain_trl
 import torch
+from knowtuning.training.forecast import largest_need
+from knowtuning.training.gauge import Memory, StepClock, peak_flops, stage_flops, synchronise, tensor_bytes
+from knowtuning.training.hollow import random_base
+from knowtuning.training.shapes import config_of, matrix_parameters, parameters
+from knowtuning.training.trial import alone, bare, seconds_of, usual_rows
 from transformers import LlamaConfig, PretrainedConfig
 
 from knowtuning.doctor import GB
@@ -22,14 +27,9 @@ from knowtuning.recipe import Recipe, get_recipe
 from knowtuning.run import runs_folder
 from knowtuning.training import stand_in
 from knowtuning.training.dpo import SIDES, add_reference, dpo_examples, dpo_trainer
-from knowtuning.training.forecast import largest_need
-from knowtuning.training.gauge import Memory, StepClock, peak_flops, stage_flops, synchronise, tensor_bytes
 from knowtuning.training.generate import generate
-from knowtuning.training.hollow import random_base
 from knowtuning.training.models import load_adapter, new_adapter, save_adapter
 from knowtuning.training.sft import run_trainer, sft_examples, sft_trainer
-from knowtuning.training.shapes import config_of, matrix_parameters, parameters
-from knowtuning.training.trial import alone, bare, seconds_of, usual_rows
 
 TINY = LlamaConfig(
     vocab_size=1536, hidden_size=64, intermediate_size=160, num_hidden_layers=2, num_attention_heads=4, head_dim=16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ def on_cluster(executor: str, jobs: int, recipe: str, workflow_profile: str = ""
     if executor == "slurm":
         if not which("sbatch"):
             raise DataError("sbatch is not on this machine: start the walk on a login node of the cluster.")
-        name = f"knowtuning_{recipe}"
+        name = re.sub(r"[^\w-]", "-", f"knowtuning_{recipe}")[:50]  # what the executor allows
         if left := queued(f"{name}_"):
             jobs = f"jobs of a walk over recipe {recipe} are in the queue"
             raise DataError(f"{jobs}: wait for their end, or scancel {' '.join(left)} first.")

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -80,8 +79,6 @@ def execute(notebook: str | Path, output: Path, given: dict[str, str], progress:
     `notebook` is a path or a name in notebooks/ ("04_difficult_knowledge", "solutions/04_difficult_knowledge"). A cell
     that fails raises `NotebookError`, and the executed notebook stays beside `output` as *.failed.ipynb.
     """
-    # a checker of addresses that no notebook holds: its grammar takes a second to build
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError

@@ -230,8 +230,8 @@ def get_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
     source, own_base = shown(path), settings.get("base") == settings["name"]
     for change in changes:
         key, equals, text = change.partition("=")
-        if not equals:
-            raise DataError(f"--set {change}: write key=value, such as sft.learning_rate=1e-4.")
+        if not equals or key == "name":
+            raise DataError(f"--set {change}: write key=value of a field, such as sft.learning_rate=1e-4.")
         value = yaml.safe_load(text) if text[:1] in ("[", "{") else text
         source = f"recipe {name} with {key}={text}"
         settings = _merged(settings, _nested(key, _folder(value, Path()) if key == "base" else value))
@@ -252,8 +252,8 @@ def get_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
 
 def lab_of(base: str) -> LabSettings | None:
     """The lab whose notebook 00 trains the base of this name; None for a folder or a name on the hub."""
-    known = (FOLDER / f"{base}.yaml", runs_folder() / base / KEPT)
-    return get_recipe(base).lab if any(path.exists() for path in known) else None
+    known = "/" not in base and ((FOLDER / f"{base}.yaml").exists() or (runs_folder() / base / KEPT).exists())
+    return get_recipe(base).lab if known else None
 
 
 def keep(recipe: Recipe) -> str:
@@ -289,6 +289,8 @@ def _find(name: str, beside: Path = Path()) -> Path:
 def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The settings that a file states, over those of the recipe that it extends."""
     stated = dict(_parse(path, path.stat().st_mtime_ns))
+    if "name" in stated:
+        raise DataError(f"{shown(path)}: a recipe's name is that of its file; leave `name` out.")
     if "base" in stated:
         stated["base"] = _folder(stated["base"], path.parent)
     name = path.parent.name if path.name == KEPT else path.stem

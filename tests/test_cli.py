@@ -41,13 +41,27 @@ def test_a_parameter_without_a_value_is_refused(capsys):
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (["estimate", "--sample", "0"], "--sample: '0' is not a whole number above 0"),
-        (["preview", "--count", "many"], "--count: 'many' is not a whole number above 0"),
-        (["walk", "--max-cost", "-3"], "--max-cost: '-3' is not an amount of dollars"),
-        (["walk", "--max-cost", "nan"], "--max-cost: 'nan' is not an amount of dollars"),
+        (["estimate", "--sample", "0"], "'--sample': Input should be greater than or equal to 1"),
+        (["preview", "--count", "many"], "'--count': Input should be a valid integer"),
+        (["walk", "--max-cost", "-3"], "'--max-cost': '-3' is not an amount of dollars"),
+        (["walk", "--max-cost", "nan"], "'--max-cost': 'nan' is not an amount of dollars"),
+        (
+            ["walk", "--executor", "moon"],
+            "'moon' is not one of 'local', 'slurm', 'kubernetes'",
+        ),
+        (["walks"], "No such command 'walks'"),
     ],
 )
 def test_a_number_that_means_nothing_is_refused(command, sentence, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(command)
-    assert ended.value.code == 2 and sentence in capsys.readouterr().err
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and error.startswith("knowtuning: ") and error.count("\n") == 1
+
+
+def test_the_list_of_verbs_fits_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for verb in ("recipes", "doctor", "preview", "estimate", "walk", "execute", "sheet", "push", "serve", "shard"):
+        assert f"│ {verb} " in shown

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from knowtuning import cluster
-from knowtuning.cli import _parser, main
+from knowtuning.cli import main
 from knowtuning.files import ROOT, DataError
 from knowtuning.recipe import get_recipe
 
@@ -60,6 +60,8 @@ def test_slurm_is_told_the_jobs_the_settings_and_a_name_to_find_them_by(slurm, t
     said = " ".join(place.options)
     assert said.startswith(f"--jobs 7 --workflow-profile {tmp_path / 'mine'} --executor slurm")
     assert "--slurm-jobname-prefix knowtuning_smoke" in said and place.environment == {}
+    changed = cluster.on_cluster("slurm", 7, "gpu+base=HuggingFaceTB--SmolLM2-135M+sft.learning_rate=1e-4").name
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,50}_", changed)
 
 
 def test_jobs_that_a_dead_walk_left_behind_are_named_and_refused(slurm):
@@ -155,15 +157,14 @@ def test_the_manifest_is_whole_and_its_names_agree():
 
 def test_the_manifests_command_is_one_of_ours():
     [container] = MANIFEST[-1]["spec"]["template"]["spec"]["containers"]
-    given = _parser(False).parse_args(container["args"])
-    assert given.executor == "kubernetes" and given.run.__name__ == "_walk"
+    assert main([*container["args"], "--help"]) == 0 and "--executor kubernetes" in " ".join(container["args"])
 
 
 def test_the_image_holds_what_a_walk_reads():
     copied = re.findall(r"^COPY (.*) \S+$", (FOLDER / "kubernetes" / "Containerfile").read_text(), re.M)
     names = [name for line in copied for name in line.split()]
     assert all((ROOT / name).exists() for name in names)
-    needed = {"Snakefile", "knowtuning", "notebooks", "data", "cluster"}
+    needed = {"Snakefile", "knowtuning", "recipes", "notebooks", "data", "cluster"}
     assert needed.union(path.name for path in ROOT.glob("*.smk")) <= set(names)
 
 
@@ -268,9 +269,10 @@ def test_a_failed_job_says_in_its_own_log_what_the_walk_then_repeats(tmp_path):
 
     (tmp_path / "1.log").write_text("noise\nknowtuning: 03 stopped in cell [4]: DataError: row 2\n")
     log = tmp_path / "walk.log"
-    error = f"Error in rule extraction:\n    log: {tmp_path / '1.log'} (check log file(s) for error details)\n"
-    log.write_text(error + "Trying to restart job 1.\n" + error)
-    assert _failures(log) == ["knowtuning: 03 stopped in cell [4]: DataError: row 2"]
+    log.write_text("Error in rule extraction:\nTrying to restart job 1.\n")
+    assert _failures(log, [tmp_path / "1.log"] * 2 + [tmp_path / "2.log"]) == [
+        "knowtuning: 03 stopped in cell [4]: DataError: row 2"
+    ]
 
 
 def test_make_has_both_verbs():

@@ -1,4 +1,4 @@
-"""What the doctor says of GPUs and of bases on the hub; both are stood in for. Endpoints: test_prospect.py."""
+"""What the doctor says of GPUs and of bases on the hub; both are stood in for. Endpoints: test_preview.py."""
 
 from collections import namedtuple
 from http.server import BaseHTTPRequestHandler, HTTPServer

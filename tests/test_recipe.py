@@ -78,6 +78,7 @@ def test_an_unknown_recipe_lists_the_known_ones():
             "sft.batch is 8, which 3 processes .* cannot share evenly; make it a multiple of 3",
         ),
         ("epochs", "write key=value"),
+        ("name=mine", "write key=value of a field"),
     ],
 )
 def test_nonsense_is_refused_in_one_sentence(change, said, capsys):
@@ -95,6 +96,7 @@ def test_nonsense_is_refused_in_one_sentence(change, said, capsys):
         ("about: x", "mine.yaml: base is missing; give it, or begin with `extends: NAME of a recipe`"),
         ("extends: mine.yaml", "mine.yaml: extends itself"),
         ("extends: lap", "recipe 'lap' is unknown"),
+        ("extends: lab\nname: ours", "mine.yaml: a recipe's name is that of its file"),
         ("extends: lab\nsft: 3", "mine.yaml: sft is 3; input should be"),
         ("extends: lab\nlab: {tiers: []}", "mine.yaml: tier 'known' is asked about"),
     ],
@@ -116,6 +118,4 @@ def test_the_list_says_what_each_needs_and_costs(capsys):
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     assert all(f"{name}\n" in shown for name in recipe_names())
-    assert "no GPU, lab-oracle (free)" in shown and "2 GPUs, gpt-6-luna ($0.1 + $0.5/M tokens)" in " ".join(
-        shown.split()
-    )
+    assert "GPUs: 0; lab-oracle (free)" in shown and "GPUs: 2; gpt-6-luna ($0.1 + $0.5/M tokens)" in shown

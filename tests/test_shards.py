@@ -143,10 +143,11 @@ def test_a_shard_asked_by_batches_says_the_same(run, oracle):
     assert len(records) == account["teacher"]["calls"] == 18 and sum("batch" in record for record in records) == 17
 
 
-def test_the_command_says_what_came_out_and_takes_its_progress_away(run, oracle, tmp_path, capsys):
+def test_the_command_says_what_came_out_and_takes_its_progress_away(run, oracle, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("knowtuning.teacher.client.load_price", lambda model: Price(1.0, 1.0, 0.5))
     progress = tmp_path / "new" / "progress.json"
     words = ["shard", "extract", "2/3", "--recipe", "smoke", "--teacher", "stub", "--progress", str(progress)]
-    assert main(words) == 0
+    assert main([*words, "--max-cost", "50"]) == 0
     said = capsys.readouterr().out
     assert "extract 2/3: 12 answers" in said and "shards/2-of-3/facts.jsonl" in said and not progress.exists()
 

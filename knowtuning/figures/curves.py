@@ -1,4 +1,4 @@
-"""Training curves: losses, margins."""
+"""Curves over the steps of a training: losses, what a base learns, margins of DPO."""
 
 from __future__ import annotations
 
@@ -6,7 +6,26 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from knowtuning.figures.drawing import BLUE, GREY, MARKERS, ORANGE, check, groups, row_of_panels, style
+from knowtuning.figures.drawing import BLUE, GREY, MARKERS, ORANGE, check, groups, log, row_of_panels, style
+
+
+@style()
+def pretraining_loss(rows: list[dict]) -> Figure:
+    """Loss of the base over the tokens it has read. Rows: step, tokens, loss (nats per token).
+
+    Where some rows have a recall (share of facts known), a second panel shows it.
+    """
+    check(rows, "step", "tokens", "loss")
+    probed = [row for row in rows if "recall" in row]
+    figure, [axes, *others] = row_of_panels(2 if probed else 1, **({"height": 3.2} if probed else {}))
+    axes.plot([row["tokens"] / 1e6 for row in rows], [row["loss"] for row in rows], color=BLUE)
+    axes.set(xlabel="tokens read (millions)", ylabel="training loss (nats per token)", xlim=(0, None))
+    log(axes, "y", "training loss (nats per token)")
+    for panel in others:
+        panel.plot([row["tokens"] / 1e6 for row in probed], [100 * row["recall"] for row in probed], "o-", color=ORANGE)
+        panel.set(xlabel="tokens read (millions)", ylabel="facts known (%)", xlim=(0, None), ylim=(0, 100))
+    axes.set_title(f"{rows[-1]['step']:,} steps, {rows[-1]['tokens'] / 1e6:.1f} M tokens")
+    return figure
 
 
 @style()
@@ -38,8 +57,8 @@ def dpo_margins(rows: list[dict]) -> Figure:
     aspects = groups(rows, "aspect")
     figure = Figure(figsize=(1.2 + 2.1 * len(aspects), 4.2))
     grid = figure.subplots(2, len(aspects), sharex=True, sharey="row", squeeze=False)
-    for number, (aspect, found) in enumerate(aspects.items()):
-        steps = sorted(groups(found, "step").items())
+    for number, (aspect, of_aspect) in enumerate(aspects.items()):
+        steps = sorted(groups(of_aspect, "step").items())
         for axes, field, usual in zip(grid[:, number], ("margin", "accuracy"), (0, 0.5), strict=True):
             means = [np.mean([row[field] for row in same]) for _, same in steps]
             axes.axhline(usual, color=GREY, linewidth=0.8, linestyle=":")

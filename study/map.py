@@ -9,8 +9,8 @@ from statistics import mean
 from knowtuning.evaluation.facts import f1, summarise
 from knowtuning.files import read_jsonl, write_json
 from knowtuning.run import runs_folder
-from knowtuning.study.cell import Cell
-from knowtuning.study.plan import Point
+from study.cell import Cell
+from study.plan import Point
 
 
 def run_point(cell: Cell, point: Point, arms: Iterable[str], say: Callable[[str], None] = lambda text: None) -> Path:
@@ -19,16 +19,16 @@ def run_point(cell: Cell, point: Point, arms: Iterable[str], say: Callable[[str]
     It holds the point, the means of every metric of greedy answers by arm, what the base knows, and how far DPO pushed
     the preferred answers' own likelihood.
     """
-    found, drift = {}, {}
+    scores, drift = {}, {}
     for arm in arms:
         answers = cell.answers(arm, ("greedy",))
-        found[arm] = {decoding: means(rows, len(cell.world.relations)) for decoding, rows in answers.items()}
-        say(f"{point.name} seed {cell.seed}: {arm}, F1 {found[arm]['greedy']['f1']:.3f}")
+        scores[arm] = {decoding: means(rows, len(cell.world.relations)) for decoding, rows in answers.items()}
+        say(f"{point.name} seed {cell.seed}: {arm}, F1 {scores[arm]['greedy']['f1']:.3f}")
         drift |= cell.drift(arm)
     record = {
         "point": {"axis": point.axis, "value": point.value},
         "seed": cell.seed,
-        "arms": found,
+        "arms": scores,
         "base": recall(point.recipe),
         "chosen reward at the end": drift,
     }
@@ -39,16 +39,15 @@ def means(rows: list[dict], relations: int) -> dict[str, float | None]:
     """Means over answers, shares in percent, overall and for each tier as "name: tier"."""
     summary = summarise(rows)
     parts = {"": (rows, summary["overall"])}
-    parts |= {
-        f": {t}": ([r for r in rows if r["tier"] == t], summary["by_tier"][t]) for t in sorted(summary["by_tier"])
-    }
-    found: dict[str, float | None] = {}
+    for tier in sorted(summary["by_tier"]):
+        parts[f": {tier}"] = ([row for row in rows if row["tier"] == tier], summary["by_tier"][tier])
+    shares: dict[str, float | None] = {}
     for suffix, (part, mean_of) in parts.items():
-        found |= {f"{name}{suffix}": mean_of[name] for name in ("correct", "incorrect", "percent_correct", "words")}
+        shares |= {f"{name}{suffix}": mean_of[name] for name in ("correct", "incorrect", "percent_correct", "words")}
         for name in ("completeness", "order"):
-            found[f"{name}{suffix}"] = None if mean_of[name] is None else 100 * mean_of[name]
-        found[f"f1{suffix}"] = 100 * mean(f1(row["correct"], row["incorrect"], relations) for row in part)
-    return found
+            shares[f"{name}{suffix}"] = None if mean_of[name] is None else 100 * mean_of[name]
+        shares[f"f1{suffix}"] = 100 * mean(f1(row["correct"], row["incorrect"], relations) for row in part)
+    return shares
 
 
 def recall(recipe: str) -> dict[str, float]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import yaml
-from scipy import stats
 
 from knowtuning.files import DataError
-from knowtuning.study.answers import Cell
 from knowtuning.teacher.prices import TABLE, load_price
+from study.answers import Cell
+from study.seeds import over_cells
 
 # set -> the teacher's record in cell.json, and which of its tasks build the set; None: all of them
 SETS: dict[str, tuple[str, tuple[str, ...] | None]] = {
@@ -39,13 +39,13 @@ def cost_rows(cells: Iterable[Cell]) -> list[dict]:
     Tokens are those that the cell's teacher counted. A cell whose teacher was not asked has no such set.
     """
     rows = []
-    for (world, name), found in _sets(cells).items():
-        counts = {count: float(np.mean([used[count] for used in found])) for count in (*COUNTS, "training_answers")}
+    for (world, name), used in _sets(cells).items():
+        counts = {count: float(np.mean([row[count] for row in used])) for count in (*COUNTS, "training_answers")}
         for model in models():
             dollars = load_price(model).dollars(counts["prompt_tokens"], counts["completion_tokens"])
-            per_1000 = float(np.mean(_per_1000(found, model)))
+            per_1000 = float(np.mean(_per_1000(used, model)))
             rows.append(
-                {"domain": world, "set": name, "model": model, "cells": len(found), **counts}
+                {"domain": world, "set": name, "model": model, "cells": len(used), **counts}
                 | {"dollars": dollars, "dollars_per_1000": per_1000}
             )
     return rows
@@ -56,29 +56,18 @@ def cost_differences(cells: Iterable[Cell]) -> list[dict]:
     rows, sets = [], _sets(cells)
     for world in dict.fromkeys(world for world, _ in sets):
         for first, second in COMPARED:
-            both = [{used["cell"]: used for used in sets.get((world, name), [])} for name in (first, second)]
+            both = [{row["cell"]: row for row in sets.get((world, name), [])} for name in (first, second)]
             shared = [name for name in both[0] if name in both[1]]
             for model in models() if shared else []:
                 ours, theirs = (_per_1000([side[name] for name in shared], model) for side in both)
                 row = {"domain": world, "model": model, "first": first, "second": second, "cells": len(shared)}
-                rows.append({**row, **mean_over_cells(ours - theirs)})
+                rows.append({**row, **over_cells(ours - theirs)})
     return rows
-
-
-def mean_over_cells(values: np.ndarray, level: float = 0.95) -> dict:
-    """Mean with t-interval and p over cells; None for interval and p where one cell is all there is."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return {"difference": mean, "low": None, "high": None, "p": None}
-    error = float(np.std(values, ddof=1) / len(values) ** 0.5)
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, len(values) - 1)) if error else float(mean == 0)
-    return {"difference": mean, "low": mean - half, "high": mean + half, "p": p}
 
 
 def _sets(cells: Iterable[Cell]) -> dict[tuple[str, str], list[dict]]:
     """(domain, set) -> what each cell used for it."""
-    found = defaultdict(list)
+    sets = defaultdict(list)
     for cell in cells:
         _refuse_unknown_tasks(cell)
         answers = cell.about.get("training", {}).get("sft", {}).get("rows")
@@ -87,8 +76,8 @@ def _sets(cells: Iterable[Cell]) -> dict[tuple[str, str], list[dict]]:
             chosen = [counts for task, counts in used.items() if tasks is None or task in tasks]
             if answers and chosen:
                 total = {count: sum(counts[count] for counts in chosen) for count in COUNTS}
-                found[cell.world, name].append({"cell": cell.name, "training_answers": answers, **total})
-    return found
+                sets[cell.world, name].append({"cell": cell.name, "training_answers": answers, **total})
+    return sets
 
 
 def _refuse_unknown_tasks(cell: Cell) -> None:
@@ -98,7 +87,7 @@ def _refuse_unknown_tasks(cell: Cell) -> None:
         raise DataError(f"cell.json of {cell.name}: no set is made of the task {unknown[0]!r}; enter it in cost.SETS.")
 
 
-def _per_1000(found: list[dict], model: str) -> np.ndarray:
+def _per_1000(used: list[dict], model: str) -> np.ndarray:
     price = load_price(model)
-    spent = [price.dollars(used["prompt_tokens"], used["completion_tokens"]) for used in found]
-    return 1000 * np.array(spent) / [used["training_answers"] for used in found]
+    dollars = [price.dollars(row["prompt_tokens"], row["completion_tokens"]) for row in used]
+    return 1000 * np.array(dollars) / [row["training_answers"] for row in used]

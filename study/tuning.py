@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import mean
 
 from knowtuning.files import DataError, read_json, write_json
-from knowtuning.study.cell import Cell, learning_rate
-from knowtuning.study.map import means
+from study.cell import Cell, learning_rate
+from study.map import means
 
 CRITERION = "mean F1 of the facts of greedy answers to the validation questions"
 
@@ -35,15 +35,15 @@ def try_rates(
 def _tried(cell: Cell, arm: str, rate: float) -> dict:
     """Validation scores of one arm at one rate."""
     rows = cell.score(cell.model(arm), cell.data.valid, "greedy")
-    found = means(rows, len(cell.world.relations))
+    shares = means(rows, len(cell.world.relations))
     return {
         "arm": arm,
         "seed": cell.seed,
         "multiple": rate,
         "rate": learning_rate(cell.recipe, arm, rate),
-        "f1": found["f1"] / 100,
-        "percent_correct": found["percent_correct"],
-        "completeness": found["completeness"],
+        "f1": shares["f1"] / 100,
+        "percent_correct": shares["percent_correct"],
+        "completeness": shares["completeness"],
         "questions": len(rows),
     }
 

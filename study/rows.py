@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from knowtuning.files import DataError, read_json, shown, write_text
 
 DIGITS = 3
+Rows = list[dict[str, Any]]
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], **about: Any) -> Path:
@@ -24,13 +25,26 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], **about: Any) -> P
     return write_text(path, f'{{\n{"".join(head)} "columns": {json.dumps(columns)},\n "rows": [\n{body}\n ]\n}}\n')
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> Rows:
     """Read what `write_rows` wrote, as a list of dicts."""
     value = read_json(path)
     try:
         return [dict(zip(value["columns"], row, strict=True)) for row in value["rows"]]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{shown(path)} has no columns and rows that fit ({error}); collect the study again.") from None
+
+
+def where(rows: Iterable[dict], **wanted: Any) -> Rows:
+    """The rows that have all these values."""
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def grouped(rows: Iterable[dict], *fields: str) -> dict[tuple, Rows]:
+    """Rows by their values of some fields, in the order in which the values come."""
+    groups: dict[tuple, Rows] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[field] for field in fields), []).append(row)
+    return groups
 
 
 def _short(value: Any) -> Any:

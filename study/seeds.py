@@ -9,7 +9,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-from knowtuning.evaluation.stats import Statistic, Values, columns
+LEVEL = 0.95
+ENDS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Paired:
 
     Every array is (cells, questions); NaN where there is no value. Without `a_of` and `b_of` the metric is a mean per
     answer. With them it is a pooled ratio, sum of `a` / sum of `a_of` in each cell: for "% correct", `a` is 100 x the
-    correct facts and `a_of` all facts said. Shapes that differ, or no cell, raise `ValueError`.
+    correct facts and `a_of` all facts told. Shapes that differ, or no cell, raise `ValueError`.
     """
 
     a: np.ndarray
@@ -34,34 +35,16 @@ class Paired:
         if len(shapes) > 1 or len(shape) != 2 or 0 in shape:
             raise ValueError(f"paired arms need arrays of one shape (cells, questions); got {sorted(shapes)}.")
 
-    @classmethod
-    def of(cls, a: Sequence[Values], b: Sequence[Values], statistic: Statistic = "mean") -> Paired:
-        """From lists: `a[cell][question]` is a number, a pair (numerator, denominator) for "ratio", or None."""
-        lengths = {len(cell) for arm in (a, b) for cell in arm}
-        if len(a) != len(b) or len(lengths) != 1:
-            raise ValueError(
-                f"paired arms need the same cells and questions; got {len(a)} and {len(b)} cells "
-                f"of {sorted(lengths)} questions."
-            )
-        both = [np.stack([columns(cell, statistic) for cell in arm]) for arm in (a, b)]
-        return cls(*(arm[..., column] for column in range(both[0].shape[-1]) for arm in both))
-
     def stacked(self) -> np.ndarray:
         """(4, cells, questions): a, its denominator, b, its denominator; all NaN where either arm has no value."""
-        one = np.ones(np.shape(self.a))
-        parts = (self.a, one if self.a_of is None else self.a_of, self.b, one if self.b_of is None else self.b_of)
-        found = np.array(parts, dtype=float)
-        return np.where(np.isnan(found).any(axis=0), np.nan, found)
+        ones = np.ones(np.shape(self.a))
+        parts = (self.a, ones if self.a_of is None else self.a_of, self.b, ones if self.b_of is None else self.b_of)
+        stack = np.array(parts, dtype=float)
+        return np.where(np.isnan(stack).any(axis=0), np.nan, stack)
 
 
-def crossed(
-    paired: Paired,
-    groups: Sequence[Hashable] | None = None,
-    resamples: int = 4000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> dict:
-    """Difference of two arms over cells (trainings) and questions, with an interval for each thing that could vary.
+def crossed(paired: Paired, groups: Sequence[Hashable] | None = None, resamples: int = 4000, seed: int = 0) -> dict:
+    """Difference of two arms over cells (trainings) and questions, with a 95 % interval for each that could vary.
 
     The difference is the mean over cells of the cell's own difference: mean of a - mean of b, or of the pooled ratios.
     A question that lacks a value in either arm is left out of both, in that cell; a cell that has no difference (all of
@@ -69,12 +52,12 @@ def crossed(
     cell, such as the seed of its base.
 
     Returns, in the units of the metric:
-        difference, low, high     for other trainings *and* other questions; `p_two_way` tests the same
-        seeds {low, high}         t-interval over the cells: these questions, other trainings; `p` tests the same
+        difference, low, high, p  for other trainings *and* other questions
+        seeds {low, high}         t-interval over the cells: these questions, other trainings; None with one cell
         questions {low, high}     percentile bootstrap over questions: these trainings, other questions
-        variance                  {seed, question, residual, truncated} of one answer: see `variance_components`
+        variance                  {seed, question, residual} of one answer: see `variance_components`
         by_cell                   the difference of each cell, None where it has none
-        by_group                  {group: {difference, low, high, cells}}, t-interval over its cells; {} without groups
+        by_group                  the mean difference of the cells of each group; {} without groups
         cells, questions_n        how many were compared; missing: pairs of answers left out
 
     The two-way interval is difference ± t x the standard error of a pigeonhole bootstrap, which draws cells and
@@ -85,9 +68,9 @@ def crossed(
     The interval is not made of percentiles, for with few cells those cannot leave the range of the cells' differences:
     where 95 % was asked, they covered 89 % with 5 cells that vary as the lab's do.
 
-    With one cell nothing is known of other trainings: `seeds`, `variance`, `p` and `p_two_way` are None, and low and
-    high are those of `questions`. Cells count as exchangeable; where groups differ, more cells of the same groups do
-    not help, and `by_group` shows it. Resamples without any value are left out.
+    With one cell nothing is known of other trainings: `seeds`, `variance` and `p` are None, and low and high are those
+    of `questions`. Cells count as exchangeable; where groups differ, more cells of the same groups do not help, and
+    `by_group` shows it. Resamples without any value are left out.
 
     Sources: Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1 (2007); Rao and Wu, JASA 83 (1988);
     Cameron and Miller, Journal of Human Resources 50 (2015), VI.
@@ -99,23 +82,29 @@ def crossed(
     compared = ~np.isnan(by_cell)
     kept, values = parts[:, compared], by_cell[compared]
     variance = variance_components(_linearised(kept, values))
-    result = {
+    by_group = {}
+    for group in dict.fromkeys(groups or ()):
+        members = values[[name == group for name, used in zip(groups, compared, strict=True) if used]]
+        by_group[group] = float(members.mean()) if len(members) else None
+    return {
         "difference": float(values.mean()) if len(values) else None,
-        **_two_way(np.nan_to_num(kept), values, variance, resamples, seed, level),
+        **_two_way(np.nan_to_num(kept), values, variance, resamples, seed),
         "variance": variance,
         "by_cell": [None if np.isnan(value) else float(value) for value in by_cell],
-        "by_group": {},
+        "by_group": by_group,
         "cells": len(values),
         "questions_n": int((~np.isnan(kept[0])).any(axis=0).sum()),
         "missing": int(np.isnan(parts[0]).sum()),
     }
-    for group in dict.fromkeys(groups or ()):
-        its = by_cell[[one == group for one in groups]]
-        its = its[~np.isnan(its)]
-        mean = float(its.mean()) if len(its) else None
-        ends = _t_interval(its, level) or {"low": None, "high": None}
-        result["by_group"][group] = {"difference": mean, **ends, "cells": len(its)}
-    return result
+
+
+def over_cells(values: np.ndarray) -> dict:
+    """Mean of one number per cell, `difference`, with t-interval (low, high) and p; None for these with one cell."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return {"difference": mean, "low": None, "high": None, "p": None}
+    error = float(np.std(values, ddof=1) / len(values) ** 0.5)
+    return {"difference": mean, **_t_test(mean, error, len(values) - 1)}
 
 
 def variance_components(values: np.ndarray) -> dict | None:
@@ -125,8 +114,8 @@ def variance_components(values: np.ndarray) -> dict | None:
         values: (cells, questions), NaN where missing.
 
     Returns:
-        `{"seed", "question", "residual", "truncated"}`; an estimate below 0 is set to 0 and its name listed under
-        `truncated`. None where the three cannot be told apart: fewer than two cells or two questions.
+        `{"seed", "question", "residual"}`, an estimate below 0 as 0. None where the three cannot be told apart: fewer
+        than two cells or two questions.
 
     Squares within cells, within questions and in all are equated with their expectations, which in a full table are
     the estimates of the analysis of variance. Source: Gao and Owen, Electronic Journal of Statistics 11 (2017), 3.1.
@@ -149,41 +138,33 @@ def variance_components(values: np.ndarray) -> dict | None:
     ]
     if np.linalg.matrix_rank(expected) < 3:
         return None
-    found = dict(zip(("seed", "question", "residual"), np.linalg.solve(expected, [*within, total]), strict=True))
-    # Rounding leaves crumbs on either side of 0: those are not estimates below 0.
-    crumb = 1e-12 * squares
-    truncated = [name for name, value in found.items() if value < -crumb]
-    return {**{name: float(value) if value > crumb else 0.0 for name, value in found.items()}, "truncated": truncated}
+    estimates = np.linalg.solve(expected, [*within, total])
+    crumb = 1e-12 * squares  # what rounding leaves of 0
+    return {
+        name: float(value) if value > crumb else 0.0
+        for name, value in zip(("seed", "question", "residual"), estimates, strict=True)
+    }
 
 
-def _two_way(
-    sums: np.ndarray, values: np.ndarray, variance: dict | None, resamples: int, seed: int, level: float
-) -> dict:
-    """Intervals and p-values of the mean over cells; `sums` is (4, cells, questions), `values` (cells,)."""
+def _two_way(sums: np.ndarray, values: np.ndarray, variance: dict | None, resamples: int, seed: int) -> dict:
+    """Intervals and p of the mean over cells; `sums` is (4, cells, questions), `values` (cells,)."""
     cells, questions = sums.shape[1:]
-    nothing = {"low": None, "high": None}
     if not cells or questions < 2:
-        return {**nothing, "p_two_way": None, "p": None, "seeds": None, "questions": nothing}
+        nothing = {"low": None, "high": None}
+        return {**nothing, "p": None, "seeds": None, "questions": nothing}
     means = _mean(_differences(sums @ _counts(questions, questions, resamples, seed).T), np.ones((resamples, cells)))
-    low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(means, ENDS)
     these = {"low": float(low), "high": float(high)}
     if cells == 1:
-        return {**these, "p_two_way": None, "p": None, "seeds": None, "questions": these}
+        return {**these, "p": None, "seeds": None, "questions": these}
     drawn = _differences(sums @ _counts(questions, questions - 1, resamples, seed).T)
     pigeonhole = np.nanvar(_mean(drawn, _counts(cells, cells - 1, resamples, seed + 1)))
     one_way = np.array([values.var(ddof=1) / cells, np.nanvar(means)])
     residual = variance["residual"] / (cells * questions) if variance else 0.0
     error = max(pigeonhole - 2 * residual, *one_way) ** 0.5
-    df = min(cells, questions) - 1
-    half = stats.t.ppf((1 + level) / 2, df) * error
-    return {
-        "low": float(values.mean() - half),
-        "high": float(values.mean() + half),
-        "p_two_way": _p(values.mean(), error, df),
-        "p": _p(values.mean(), values.std(ddof=1) / cells**0.5, cells - 1),
-        "seeds": _t_interval(values, level),
-        "questions": these,
-    }
+    both = _t_test(values.mean(), error, min(cells, questions) - 1)
+    seeds = over_cells(values)
+    return {**both, "seeds": {"low": seeds["low"], "high": seeds["high"]}, "questions": these}
 
 
 @lru_cache(maxsize=12)
@@ -195,8 +176,8 @@ def _counts(units: int, draws: int, resamples: int, seed: int) -> np.ndarray:
 def _differences(sums: np.ndarray) -> np.ndarray:
     """a / its denominator - b / its denominator, from sums (4, …); NaN where a denominator is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = sums[0] / sums[1] - sums[2] / sums[3]
-    return np.where(np.isfinite(found), found, np.nan)
+        differences = sums[0] / sums[1] - sums[2] / sums[3]
+    return np.where(np.isfinite(differences), differences, np.nan)
 
 
 def _mean(by_cell: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -209,23 +190,16 @@ def _mean(by_cell: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def _linearised(parts: np.ndarray, values: np.ndarray) -> np.ndarray:
     """(cells, questions): each answer's difference; of a ratio its first-order part, with the cell's own as mean."""
     a, a_of, b, b_of = parts
-    found = np.where(np.isnan(a), np.nan, values[:, None])
+    linear = np.where(np.isnan(a), np.nan, values[:, None])
     for part, of, sign in ((a, a_of, 1), (b, b_of, -1)):
         total = np.nansum(of, axis=1, keepdims=True)
         n = (~np.isnan(of)).sum(axis=1, keepdims=True)
-        found = found + sign * (part - np.nansum(part, axis=1, keepdims=True) / total * of) * n / total
-    return found
+        linear = linear + sign * (part - np.nansum(part, axis=1, keepdims=True) / total * of) * n / total
+    return linear
 
 
-def _t_interval(values: np.ndarray, level: float) -> dict | None:
-    if len(values) < 2:
-        return None
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return {"low": float(values.mean() - half), "high": float(values.mean() + half)}
-
-
-def _p(difference: float, error: float, df: float) -> float:
-    """Two-sided p of a t-test; arms that never differ have p = 1."""
-    if error == 0:
-        return 1.0 if difference == 0 else 0.0
-    return float(2 * stats.t.sf(abs(difference) / error, df))
+def _t_test(difference: float, error: float, df: int) -> dict:
+    """Interval and two-sided p of a difference by its standard error; arms that never differ have p = 1."""
+    half = stats.t.ppf((1 + LEVEL) / 2, df) * error
+    p = 2 * stats.t.sf(abs(difference) / error, df) if error else float(difference == 0)
+    return {"low": float(difference - half), "high": float(difference + half), "p": float(p)}

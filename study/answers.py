@@ -58,9 +58,14 @@ class Domain:
     answers: dict[tuple[str, str], Answers]
     tiers: dict[str, np.ndarray]  # per decoding, the tier of each question
 
+    @property
+    def decodings(self) -> list[str]:
+        """The decodings of the answers, in the order of their files."""
+        return list(dict.fromkeys(decoding for _, decoding in self.answers))
+
     def arms(self, decoding: str) -> list[str]:
         """The arms that at least one cell has in this decoding."""
-        return [arm for arm, found in self.answers if found == decoding]
+        return [arm for arm, has in self.answers if has == decoding]
 
     def both(self, arm: str, other: str, decoding: str) -> list[int]:
         """The places of the cells that have both arms."""
@@ -85,9 +90,7 @@ def find_cells(folder: Path) -> tuple[list[Cell], list[str]]:
             raise DataError(f"{shown(path)} has no field {error}: run this cell again.") from None
         cells.append(Cell(*names, folder=place, about=about))
     if not cells:
-        raise DataError(
-            f"{shown(Path(folder))} holds no finished cell (<recipe>/seed-<S>/cell.json): run `make results`."
-        )
+        raise DataError(f"{shown(folder)} holds no finished cell (<recipe>/seed-<S>/cell.json): run `make results`.")
     return cells, unfinished
 
 
@@ -101,16 +104,15 @@ def load_domains(cells: list[Cell]) -> Iterator[Domain]:
 
 
 def _load_domain(world: str, cells: list[Cell]) -> Domain:
-    columns: dict[tuple[str, str], list[tuple[int, dict]]] = defaultdict(list)
+    answers: dict[tuple[str, str], Answers] = {}
     questions: dict[str, list[str]] = {}
     tiers: dict[str, np.ndarray] = {}
     for place, cell in enumerate(cells):
         for path in sorted((cell.folder / "answers").glob("*.jsonl")):
             arm, _, decoding = path.stem.rpartition(".")
             if decoding not in DECODINGS or not arm:
-                raise DataError(
-                    f"{shown(path)}: name answers <arm>.<decoding>.jsonl, decoding one of {', '.join(DECODINGS)}."
-                )
+                names = ", ".join(DECODINGS)
+                raise DataError(f"{shown(path)}: name answers <arm>.<decoding>.jsonl, decoding one of {names}.")
             rows = read_jsonl(path)
             asked = [row.get("question") for row in rows]
             if questions.setdefault(decoding, asked) != asked:
@@ -119,15 +121,8 @@ def _load_domain(world: str, cells: list[Cell]) -> Domain:
                     "evaluate all cells of a world on the same held-out questions."
                 )
             tiers.setdefault(decoding, np.array([row.get("tier", "") for row in rows]))
-            found = _columns(path, rows)
-            others = columns[arm, decoding]
-            if others and set(others[0][1]) != set(found):
-                odd = ", ".join(sorted(set(others[0][1]) ^ set(found)))
-                raise DataError(
-                    f"{shown(path)}: {odd} stands in some cells and not in others; evaluate this arm again."
-                )
-            others.append((place, found))
-    return Domain(world, cells, {key: _stack(found) for key, found in columns.items()}, tiers)
+            _add(answers.setdefault((arm, decoding), Answers()), place, _columns(path, rows), path)
+    return Domain(world, cells, answers, tiers)
 
 
 def _columns(path: Path, rows: list[dict]) -> dict[str, np.ndarray]:
@@ -139,9 +134,15 @@ def _columns(path: Path, rows: list[dict]) -> dict[str, np.ndarray]:
     return dict(zip(names, np.array(values, dtype=float).reshape(-1, len(names)).T, strict=True))
 
 
-def _stack(found: list[tuple[int, dict]]) -> Answers:
-    fields = {name: np.stack([columns[name] for _, columns in found]) for name in found[0][1]}
-    return Answers([place for place, _ in found], fields)
+def _add(answers: Answers, place: int, columns: dict[str, np.ndarray], path: Path) -> None:
+    """Add the answers of one more cell, which must have the fields of those before it."""
+    if answers.cells and set(answers.fields) != set(columns):
+        odd = ", ".join(sorted(set(answers.fields) ^ set(columns)))
+        raise DataError(f"{shown(path)}: {odd} stands in some cells and not in others; evaluate this arm again.")
+    answers.cells.append(place)
+    for name, column in columns.items():
+        above = answers.fields.get(name, np.empty((0, len(column))))
+        answers.fields[name] = np.vstack([above, column])
 
 
 def _recipe_and_seed(place: Path) -> tuple[str, int]:

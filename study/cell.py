@@ -22,9 +22,9 @@ from knowtuning.lab.annotators import annotate, narrow
 from knowtuning.lab.world import World
 from knowtuning.recipe import Recipe
 from knowtuning.run import runs_folder
-from knowtuning.study.plan import Method
 from knowtuning.teacher.server import open_teacher
 from knowtuning.training import dpo, generate, models, sft
+from study.plan import Method
 
 DECODINGS = ("greedy", "sampled", "narrow")
 SELECTIONS = {"ka": "", "ka_random": "random", "ka_easiest": "easiest"}
@@ -210,13 +210,13 @@ class Cell:
     def answers(self, arm: str, decodings: Iterable[str] = DECODINGS) -> dict[str, list[dict]]:
         """Scored answers of `arm` by decoding, without BERTScore."""
         model = cache(lambda: self.model(arm))
-        found = {}
+        rows = {}
         for decoding in decodings:
             path = self.folder / "answers" / f"{arm}.{decoding}.jsonl"
             if not path.exists():
                 write_jsonl(path, self.score(model(), self.questions[decoding], decoding))
-            found[decoding] = read_jsonl(path)
-        return found
+            rows[decoding] = read_jsonl(path)
+        return rows
 
     def score(self, model: Any, rows: list[dict], decoding: str) -> list[dict]:
         """Let `model` answer `rows`, and count what it says."""

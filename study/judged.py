@@ -12,6 +12,7 @@ from knowtuning.recipe import get_recipe
 from knowtuning.teacher.server import open_teacher
 from study.correction import confusion, corrected_win_rate
 
+ARM = "knowtuning"
 JUDGES = tuple(f"lab-judge-errors-{how}" for how in ("0", "10", "20", "30", "20-first-15", "20-long-15"))
 
 
@@ -20,11 +21,10 @@ def judge_cells(
     recipe: str,
     tested: int,
     calibrated: int,
-    arm: str,
     others: Sequence[str],
     say: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Let every judge compare greedy answers of `arm` with those of each of `others`, and write `judge.json`.
+    """Let every judge compare KnowTuning's greedy answers with those of each of `others`, and write `judge.json`.
 
     The pairs of seed `tested` are judged and corrected; the judge's errors are measured on those of seed `calibrated`,
     which are other models' answers to the same questions, as a sample labelled by people would measure them.
@@ -35,9 +35,9 @@ def judge_cells(
         with open_teacher(judge, folder / "judges", settings.base, settings.concurrency) as teacher:
             for other in others:
                 cells = [folder / recipe / f"seed-{seed}" for seed in (tested, calibrated)]
-                sides = [_judged(teacher, cell, arm, other) for cell in cells]
-                rows += [{"judge": judge, "arm": arm, "against": other, **row} for row in _compared(*sides)]
-                say(f"{judge}: {arm} against {other}")
+                sides = [_judged(teacher, cell, ARM, other) for cell in cells]
+                rows += [{"judge": judge, "arm": ARM, "against": other, **row} for row in _compared(*sides)]
+                say(f"{judge}: {ARM} against {other}")
     return write_json(
         folder / "judge.json", {"recipe": recipe, "seed": tested, "calibration seed": calibrated, "rows": rows}
     )
@@ -45,9 +45,9 @@ def judge_cells(
 
 def _judged(teacher, cell: Path, arm: str, other: str) -> tuple[list[dict], list[str]]:
     """Verdicts on one cell's pairs, and their truth."""
-    mine, theirs = (read_jsonl(cell / "answers" / f"{name}.greedy.jsonl") for name in (arm, other))
-    verdicts = judge_pairs(teacher, mine, theirs, {})
-    return verdicts, true_verdicts(verdicts, mine, theirs)
+    first, second = (read_jsonl(cell / "answers" / f"{name}.greedy.jsonl") for name in (arm, other))
+    verdicts = judge_pairs(teacher, first, second, {})
+    return verdicts, true_verdicts(verdicts, first, second)
 
 
 def _compared(tested: tuple[list[dict], list[str]], calibration: tuple[list[dict], list[str]]) -> list[dict]:
@@ -57,7 +57,7 @@ def _compared(tested: tuple[list[dict], list[str]], calibration: tuple[list[dict
     summaries = {row["aspect"]: row for row in summarise_verdicts(verdicts)}
     rows = []
     for aspect in ASPECTS:
-        true = [t for v, t in zip(verdicts, truth, strict=True) if v["aspect"] == aspect]
+        true = [outcome for verdict, outcome in zip(verdicts, truth, strict=True) if verdict["aspect"] == aspect]
         row = {"aspect": aspect, "questions": len(true), "unreadable": summaries[aspect]["unreadable"]}
         row["true"] = {name: true.count(name) / len(true) for name in ("win", "tie", "lose")}
         row["true"]["win_rate"] = row["true"]["win"] + row["true"]["tie"] / 2

@@ -16,7 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from knowtuning.evaluation.multiple import holm
+from study.multiple import holm
+from study.rows import Rows, grouped, where
 
 LEVEL = 0.05
 PRICED_AS = "gpt-3.5-turbo"  # the paper's teacher; by it costs are judged
@@ -88,28 +89,31 @@ CLAIMS = (
 )
 
 
-def judge(domain: str, decoding: str, differences: list[dict], pairwise: list[dict], costs: list[dict]) -> list[dict]:
+def judge(domain: str, decoding: str, differences: Rows, pairwise: Rows, costs: Rows) -> Rows:
     """The verdict on every claim in one domain and decoding, from the rows that `collect` makes.
 
     Rows: claim, family, domain, decoding, arm, against, measure, gain, low, high, p, p_holm, band, cells, verdict. The
     gain and its interval have the sign of the claim: above 0 supports it.
     """
-    here = [row for row in differences if (row["domain"], row["decoding"], row["tier"]) == (domain, decoding, "all")]
-    games = [row for row in pairwise if (row["domain"], row["decoding"]) == (domain, decoding)]
-    prices = [row for row in costs if (row["domain"], row["model"]) == (domain, PRICED_AS)]
-    rows = []
-    for claim in CLAIMS:
-        found = _find(claim, here, games, prices)
-        rows.append(
-            {"claim": claim.text, "family": claim.family, "domain": domain, "decoding": decoding}
-            | {"arm": claim.arm, "against": claim.against, "measure": claim.measure, **found}
-            | {"band": BANDS["wins" if claim.kind == "wins" else claim.measure]}
-        )
-    for family in dict.fromkeys(row["family"] for row in rows):
-        members = [row for row in rows if row["family"] == family]
-        tested = [row for row in members if row["p"] is not None]
-        for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-            row["p_holm"] = p
+    metrics = where(differences, domain=domain, decoding=decoding, tier="all")
+    games = where(pairwise, domain=domain, decoding=decoding)
+    prices = where(costs, domain=domain, model=PRICED_AS)
+    # kind of claim -> (arm, against, measure) -> the row that compares them
+    compared = {
+        "metric": {(row["arm"], row["against"], row["metric"]): row for row in metrics},
+        "wins": {(row["arm"], row["against"], row["aspect"]): row for row in games},
+        "dollars": {(row["first"], row["second"], "dollars"): row for row in prices},
+    }
+    rows = [
+        {"claim": claim.text, "family": claim.family, "domain": domain, "decoding": decoding}
+        | {"arm": claim.arm, "against": claim.against, "measure": claim.measure, **_gain(claim, compared[claim.kind])}
+        | {"band": BANDS["wins" if claim.kind == "wins" else claim.measure]}
+        for claim in CLAIMS
+    ]
+    for members in grouped(rows, "family").values():
+        for row, p in zip(members, holm([row["p"] for row in members]), strict=True):
+            if p is not None:
+                row["p_holm"] = p
     return [{**row, "verdict": verdict(row)} for row in rows]
 
 
@@ -122,19 +126,13 @@ def verdict(row: dict) -> str:
     return "does not hold" if row["high"] < row["band"] else "cannot be told"
 
 
-def _find(claim: Claim, differences: list[dict], games: list[dict], prices: list[dict]) -> dict:
+def _gain(claim: Claim, compared: dict[tuple, dict]) -> dict:
     """gain, low, high, p and cells of a claim; a difference may be on record the other way round."""
-    pair, turned = (claim.arm, claim.against), (claim.against, claim.arm)
-    if claim.kind == "metric":
-        found = {(row["arm"], row["against"]): row for row in differences if row["metric"] == claim.measure}
-    elif claim.kind == "wins":
-        found = {(row["arm"], row["against"]): row for row in games if row["aspect"] == claim.measure}
-    else:
-        found = {(row["first"], row["second"]): row for row in prices}
-    row = found.get(pair) or found.get(turned)
+    pair, turned = (claim.arm, claim.against, claim.measure), (claim.against, claim.arm, claim.measure)
+    row = compared.get(pair) or compared.get(turned)
     if row is None:
         return dict.fromkeys(("gain", "low", "high", "p")) | {"cells": 0}
-    sign = claim.sign * (1 if pair in found else -1)
+    sign = claim.sign * (1 if pair in compared else -1)
     ends = [None if row[end] is None else sign * row[end] for end in ("low", "high")]
     low, high = ends if None in ends else sorted(ends)
     return {"gain": sign * row["difference"], "low": low, "high": high, "p": row["p"], "cells": row["cells"]}

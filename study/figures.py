@@ -23,9 +23,9 @@ def win_tie_lose(rows: list[dict]) -> Figure:
     figure = Figure(figsize=(7.0, 0.75 + len(domains) * (0.35 + 0.36 * len(names))))
     grid = figure.subplots(len(domains), len(aspects), sharex=True, sharey=True, squeeze=False)
     looks = (("win", BLUE, None, "white"), ("tie", "#d9d9d9", None, "black"), ("lose", ORANGE, "////", "black"))
-    for line, (domain, found) in zip(grid, domains.items(), strict=True):
+    for line, (domain, of_domain) in zip(grid, domains.items(), strict=True):
         for axes, aspect in zip(line, aspects, strict=True):
-            games = [row for row in found if row["aspect"] == aspect]
+            games = [row for row in of_domain if row["aspect"] == aspect]
             places, left = [names.index(row["against"]) for row in games], np.zeros(len(games))
             for share, color, hatch, ink in looks:
                 widths = np.array([row[share] for row in games], dtype=float)
@@ -58,9 +58,9 @@ def correct_and_incorrect(rows: list[dict]) -> Figure:
     figure = Figure(figsize=(7.0, 1.0 + 0.42 * len(arms)))
     grid = figure.subplots(1, len(domains), sharex=True, sharey=True, squeeze=False)[0]
     widest = max(row["high"] or row["value"] for row in rows)
-    for axes, (domain, found) in zip(grid, domains.items(), strict=True):
+    for axes, (domain, of_domain) in zip(grid, domains.items(), strict=True):
         for metric, (color, hatch, offset) in looks.items():
-            for row in (row for row in found if row["metric"] == metric):
+            for row in (row for row in of_domain if row["metric"] == metric):
                 place = arms.index(row["arm"]) + offset
                 axes.barh(place, row["value"], 0.36, color=color, hatch=hatch, ec="white", lw=0.5, label=metric)
                 if row["low"] is not None:
@@ -85,9 +85,9 @@ def ablation_differences(rows: list[dict], reference: str = "KnowTuning") -> Fig
     metrics, arms, domains = groups(rows, "metric"), list(groups(rows, "arm")), list(groups(rows, "domain"))
     figure = Figure(figsize=(7.0, 1.1 + (0.13 + 0.19 * len(domains)) * len(arms)))
     grid = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-    for axes, (metric, found) in zip(grid, metrics.items(), strict=True):
+    for axes, (metric, of_metric) in zip(grid, metrics.items(), strict=True):
         axes.axvline(0, color=GREY, linewidth=0.8)
-        for row in (row for row in found if row["difference"] is not None):
+        for row in (row for row in of_metric if row["difference"] is not None):
             number = domains.index(row["domain"])
             place = arms.index(row["arm"]) + 0.24 * (number - (len(domains) - 1) / 2)
             _dot(axes, row, place, _color(number), MARKERS[number])
@@ -180,10 +180,10 @@ def cells_by_base(rows: list[dict]) -> Figure:
     places = sorted({(domains.index(row["domain"]), row["base"]) for row in rows})
     figure = Figure(figsize=(7.0, 2.8))
     grid = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for axes, (metric, found) in zip(grid, metrics.items(), strict=True):
+    for axes, (metric, of_metric) in zip(grid, metrics.items(), strict=True):
         axes.axhline(0, color=GREY, linewidth=0.8)
         for place, (number, base) in enumerate(places):
-            here = [row for row in found if (row["domain"], row["base"]) == (domains[number], base)]
+            here = [row for row in of_metric if (row["domain"], row["base"]) == (domains[number], base)]
             values = [row["difference"] for row in sorted(here, key=lambda row: row["seed"])]
             nudge = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else np.zeros(len(values))
             axes.plot(place + nudge, values, MARKERS[number], color=_color(number), mfc="none", ms=4)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from knowtuning.evaluation.judge import DECIDES
-from knowtuning.evaluation.seeds import Paired, crossed
+from study.seeds import Paired, crossed
 
 Fields = Mapping[str, np.ndarray]  # of one arm: name -> (cells, questions), NaN where an answer has no value
 
 
 def _f1(fields: Fields) -> np.ndarray:
-    """Harmonic mean of precision and completeness, 0 where nothing true is said: saying little does not win."""
+    """Harmonic mean of precision and completeness, 0 where nothing true is told: saying little does not win."""
     precision, recall = np.nan_to_num(fields["precision"]), fields["completeness"]
     both = precision + recall
     return 100 * np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)

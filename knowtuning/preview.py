@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -16,65 +13,32 @@ from knowtuning.files import DataError, shown
 from knowtuning.knowledge.estimate import Estimate, Range, estimate
 from knowtuning.knowledge.pipeline import Made, rehearse
 from knowtuning.lab import annotators
-from knowtuning.recipe import get_recipe
-from knowtuning.run import runs_folder
+from knowtuning.recipe import Recipe
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.ledger import totals
 from knowtuning.teacher.prices import Price, load_price
-from knowtuning.teacher.server import open_teacher
 
 WIDTH = 80
 
 
-@dataclass(frozen=True)
-class Prospect:
-    """What a walk would ask whom: the rows and options of `knowtuning walk`, before it."""
-
-    recipe: str
-    data: str = ""
-    copy: str = ""
-    rows: int = 0
-    teacher: str = ""
-    max_cost: float | None = None
-    seed: int = 0
-
-    @property
-    def model(self) -> str:
-        """The teacher's model: the one named, or the recipe's."""
-        return self.teacher or get_recipe(self.recipe).teacher
-
-    @property
-    def folder(self) -> Path:
-        """Where the run keeps what its teacher says."""
-        return runs_folder() / self.recipe / "teacher"
-
-    def training_rows(self) -> list[dict]:
-        """The QA rows that the teacher will be asked about: those that notebook 01 leaves for training."""
-        recipe = get_recipe(self.recipe)
-        if recipe.lab:
-            return annotators.annotate(recipe.lab, self.seed).train
-        if not self.data:
-            raise DataError(f"recipe {recipe.name} needs real text: give --data FILE.")
-        sizes = recipe.data.valid_rows, recipe.data.test_rows
-        return sources.draw(self.data, self.copy, self.rows, *sizes, self.seed)[0].train
-
-    def open_teacher(self) -> AbstractContextManager[Teacher]:
-        """The run's own teacher: what is asked of it now stays on record, and the run does not pay for it again."""
-        return open_teacher(self.model, self.folder, get_recipe(self.recipe).base, max_cost=self.max_cost)
+def training_rows(recipe: Recipe, data: str = "", copy: str = "", rows: int = 0, seed: int = 0) -> list[dict]:
+    """The QA rows that a walk with these options asks its teacher about: those that notebook 01 leaves for training."""
+    if recipe.lab:
+        return annotators.annotate(recipe.lab, seed).train
+    if not data:
+        raise DataError(f"recipe {recipe.name} needs real text: give --data FILE.")
+    return sources.draw(data, copy, rows, recipe.data.valid_rows, recipe.data.test_rows, seed)[0].train
 
 
-def preview(prospect: Prospect, count: int = 5) -> Made:
-    """Send `count` real rows through extract, rewrite, revise and rephrase, and print each with what came out."""
-    rows = prospect.training_rows()[:count]
-    with prospect.open_teacher() as teacher:
-        made = rehearse(teacher, rows, seed=prospect.seed)
-        failed = totals(teacher.counts)["quarantined"]
+def preview(teacher: Teacher, rows: list[dict], seed: int = 0) -> Made:
+    """Send rows through extract, rewrite, revise and rephrase, and print each with what came out."""
+    made = rehearse(teacher, rows, seed=seed)
     for number, row in enumerate(rows, start=1):
         print(f"── {number} of {len(rows)} · {row['id']} " + "─" * 20)
         _print_row(row, made)
-    print(f"{failed} requests failed (model {prospect.model}).")
-    if failed:
-        print(f"Reasons and raw replies: {shown(prospect.folder / 'quarantine.jsonl')}")
+    if failed := totals(teacher.counts)["quarantined"]:
+        print(f"Reasons and raw replies: {shown(teacher.folder / 'quarantine.jsonl')}")
+    print(f"{failed} requests failed (model {teacher.model}).")
     return made
 
 
@@ -99,12 +63,13 @@ def _say(label: str, text: str) -> None:
     print(f"{label:<14}" + f"\n{indent}".join(lines))
 
 
-def print_estimate(prospect: Prospect, sample: int = 60, price: Price | None = None, batch: bool = False) -> Estimate:
+def print_estimate(
+    teacher: Teacher, rows: list[dict], sample: int = 60, price: Price | None = None, batch: bool = False, seed: int = 0
+) -> Estimate:
     """Estimate calls, tokens and dollars of a walk's teacher stages and print them, stage by stage."""
-    model, rows = prospect.model, prospect.training_rows()
+    model = teacher.model
     price = price or load_price(model)
-    with prospect.open_teacher() as teacher:
-        result = estimate(teacher, rows, sample, seed=prospect.seed, price=price, batch=batch)
+    result = estimate(teacher, rows, sample, seed=seed, price=price, batch=batch)
     table = Table("stage", box=box.SIMPLE)
     columns = [("calls", "calls"), ("tokens in", "prompt_tokens"), ("tokens out", "completion_tokens")]
     columns += [("dollars", "dollars")] if price else []
