@@ -9,7 +9,7 @@ from itertools import combinations
 
 import pytest
 
-from knowtuning.data.duplicates import duplicate_pairs, duplicates, leaks, near_duplicates
+from knowtuning.data.duplicates import duplicate_pairs, leaks, near_duplicates
 
 
 def qa(id, question, answer="That."):
@@ -19,8 +19,7 @@ def qa(id, question, answer="That."):
 def test_duplicates_repeat_question_and_answer():
     rows = [qa("1", "A?", "B."), qa("2", "A?", "C."), qa("3", "A?", "B."), qa("4", "A?", "B.")]
     assert duplicate_pairs(rows) == [("3", "1"), ("4", "1")]
-    assert duplicates(rows) == 2
-    assert duplicates(rows[:2]) == 0
+    assert duplicate_pairs(rows[:2]) == []
 
 
 def test_leaks_are_test_questions_that_train_also_asks():

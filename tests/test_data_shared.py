@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from knowtuning.data.duplicates import duplicates, leaks, near_duplicates
+from knowtuning.data.duplicates import duplicate_pairs, leaks, near_duplicates
 from knowtuning.data.sources import load, read_source
 from knowtuning.data.splits import split
 
@@ -26,7 +26,7 @@ def test_the_authors_files_load_whole():
 
 def test_the_authors_dolly_repeats_itself():
     train, valid = load(FOLDER / "dolly_train.json"), load(FOLDER / "dolly_valid.json")
-    assert (duplicates(train), len(near_duplicates(train))) == (7, 12)
+    assert (len(duplicate_pairs(train)), len(near_duplicates(train))) == (7, 12)
     assert (len(leaks(train, valid)), len(near_duplicates(train, valid))) == (6, 2)
 
 

@@ -237,11 +237,11 @@ def test_rows_that_a_shard_gave_up_move_to_the_list_of_the_run(run):
 
 
 def test_each_shard_may_spend_its_part_of_what_others_left(run):
-    price_of = {"stub": Price(1.0, 1.0)}.get
-    assert share(run, 4, 5.0, price_of) == 1.25
+    price = Price(1.0, 1.0)
+    assert share(run, 4, 5.0, "stub", price) == 1.25
     put(run.teacher / "cache.jsonl", record("a"), record("b", shard="1/4"), record("c", shard="1/14"))
-    assert share(run, 4, 5.0, price_of) == pytest.approx(0.75)  # "b" is a shard's of these four
-    assert share(run, 4, 1.0, price_of) == 0.0
+    assert share(run, 4, 5.0, "stub", price) == pytest.approx(0.75)  # "b" is a shard's of these four
+    assert share(run, 4, 1.0, "stub", price) == 0.0
 
 
 def test_scores_are_known_while_the_adapter_is_the_same(run):

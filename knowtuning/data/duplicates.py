@@ -29,11 +29,6 @@ def duplicate_pairs(rows: list[Row]) -> list[tuple[str, str]]:
     return [pair for pair in pairs if pair[0] != pair[1]]
 
 
-def duplicates(rows: list[Row]) -> int:
-    """Return how many rows repeat an earlier question with the same answer; they are counted here and kept."""
-    return len(duplicate_pairs(rows))
-
-
 def leaks(train: list[Row], test: list[Row]) -> list[tuple[str, str]]:
     """Return (test id, train id) for every test question that stands in train too, whatever its answer there.
 
@@ -72,10 +67,11 @@ def near_duplicates(rows: list[Row], others: list[Row] | None = None) -> list[tu
         rarest = sorted(ranks)[: len(ranks) - math.ceil(NEAR * len(ranks)) + 1]
         if among or index >= len(rows):
             candidates = sorted({earlier for shingle in rarest for earlier in with_shingle.get(shingle, ())})
-            found = next(((i, s) for i in candidates if (s := _jaccard(ranks, sets[i])) >= NEAR), None)
-            if found:
+            similar = ((i, _jaccard(ranks, sets[i])) for i in candidates)
+            first, similarity = next((pair for pair in similar if pair[1] >= NEAR), (None, 0.0))
+            if first is not None:
                 row = rows[index] if among else others[index - len(rows)]
-                pairs.append((row["id"], rows[found[0]]["id"], found[1]))
+                pairs.append((row["id"], rows[first]["id"], similarity))
         if index < len(rows):
             for shingle in rarest:
                 with_shingle.setdefault(shingle, []).append(index)

@@ -6,8 +6,8 @@ import fcntl
 from collections.abc import Iterable
 from pathlib import Path
 
+from knowtuning.data.formats import read_objects
 from knowtuning.data.records import Row, kind, text_of
-from knowtuning.data.tables import read_objects
 from knowtuning.files import DataError, read_json, write_array, write_json
 
 PROMPT_COLUMNS = {"prompt": "instruction", "query": "input"}

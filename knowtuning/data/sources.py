@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from knowtuning.data import hub, medquad, published
+from knowtuning.data.formats import TABLES, read_objects
 from knowtuning.data.llamafactory import from_alpaca
 from knowtuning.data.records import Row, check_rows
 from knowtuning.data.registry import registry
 from knowtuning.data.splits import Splits, split
-from knowtuning.data.tables import TABLES, read_objects
 from knowtuning.files import DataError, sha256
 
 

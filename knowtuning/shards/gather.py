@@ -44,18 +44,18 @@ def gather(run: Run, of: int) -> dict[str, int]:
     return dict(counts)
 
 
-def share(run: Run, of: int, max_cost: float, price_of: Callable[[str], Price | None] = load_price) -> float:
+def share(run: Run, of: int, max_cost: float, model: str = "", price: Price | None = None) -> float:
     """The dollars that each of `of` shards may cost: its part of the cap, less what others spent from it before.
 
-    What the shards themselves spent and `gather` put into the run's cache is not taken off again. `price_of`: the price
-    of a model by its name.
+    What the shards themselves spent and `gather` put into the run's cache is not taken off again.
     """
     spending: dict[tuple[str, bool], Paid] = {}
     path = run.teacher / "cache.jsonl"
     for record in stream_records(path) if path.exists() else ():
         if not str(record.get("shard", "")).endswith(f"/{of}"):
             charge(spending, record)
-    return max(0.0, max_cost - spent(spending, {model: price_of(model) for model, _ in spending})) / of
+    price_of = {name: load_price(name) for name, _ in spending} | ({model: price} if price else {})
+    return max(0.0, max_cost - spent(spending, price_of)) / of
 
 
 def scores(run: Run) -> dict[tuple[str, int, str], tuple[float, int]]:
