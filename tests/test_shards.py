@@ -6,6 +6,8 @@ import shutil
 from contextlib import closing, contextmanager
 
 import pytest
+from knowtuning.teacher.cache import Cache, stream_records
+from knowtuning.teacher.quarantine import settle
 from teacher_server import serving
 
 from knowtuning.cli import main
@@ -24,10 +26,8 @@ from knowtuning.shards import method as of_method
 from knowtuning.shards.gather import gather, scores, share, write_artefacts
 from knowtuning.shards.shard import STAGES, Shard, blocks, parse_shard
 from knowtuning.shards.stages import load_scorer, run_stage, scored_by
-from knowtuning.teacher.cache import Cache, stream_records
+from knowtuning.teacher.budget import Price
 from knowtuning.teacher.client import Teacher
-from knowtuning.teacher.prices import Price
-from knowtuning.teacher.quarantine import settle
 
 ROWS = annotators.annotate(SMOKE, 0).train
 WORLD = World.load(SMOKE)

@@ -11,16 +11,16 @@ import time
 from collections import Counter
 
 import pytest
+from endpoints.options import Options
+from knowtuning.teacher.cache import Cache
 from teacher_server import serving
 from test_teacher_client import extract_rows, quarantine, teacher_at
 
 from knowtuning.files import read_jsonl
-from knowtuning.teacher.cache import Cache
+from knowtuning.teacher.budget import Price, spent
 from knowtuning.teacher.errors import CapReached, TeacherError
-from knowtuning.teacher.prices import Price, spent
 from knowtuning.teacher.prompts import EXTRACT
 from knowtuning.teacher.server import local_server
-from knowtuning.teacher.serving.options import ServerOptions
 
 QUICK = {"batch": True, "poll": 0.02}
 
@@ -44,7 +44,7 @@ def entries(folder) -> list:
 
 def test_a_batch_serves_as_calls_do_at_half_the_price(tmp_path):
     rows = [*extract_rows(30), ("twin", extract_rows(1)[0][1])]
-    with serving(options=ServerOptions(batch_seconds=0.1)) as server:
+    with serving(options=Options(batch_seconds=0.1)) as server:
         with teacher_at(server.base_url, tmp_path / "calls") as teacher:
             by_call = teacher.map(EXTRACT, rows)
         known_form(tmp_path / "batch", server.base_url)
@@ -64,7 +64,7 @@ def test_a_batch_serves_as_calls_do_at_half_the_price(tmp_path):
 
 
 def test_a_second_run_sends_nothing(tmp_path):
-    with serving(options=ServerOptions(batch_seconds=0.05)) as server:
+    with serving(options=Options(batch_seconds=0.05)) as server:
         for _ in range(2):
             with teacher_at(server.base_url, tmp_path, **QUICK) as teacher:
                 assert all(teacher.map(EXTRACT, extract_rows(5)))
@@ -72,7 +72,7 @@ def test_a_second_run_sends_nothing(tmp_path):
 
 
 def test_where_the_form_is_not_known_a_single_call_finds_it(tmp_path):
-    with serving(options=ServerOptions(batch_seconds=0.05, dialect="old")) as server:
+    with serving(options=Options(batch_seconds=0.05, dialect="old")) as server:
         with teacher_at(server.base_url, tmp_path, **QUICK) as teacher:
             assert all(teacher.map(EXTRACT, extract_rows(9)))
             assert teacher.features.structured == "json_object"
@@ -82,7 +82,7 @@ def test_where_the_form_is_not_known_a_single_call_finds_it(tmp_path):
 @pytest.mark.parametrize("options", [{"batch_expire": 0.4}, {"faults": 0.3, "fault_seed": 5}])
 def test_what_expired_or_failed_is_sent_again_until_it_is_there(tmp_path, options):
     log = tmp_path / "log.jsonl"
-    with serving(options=ServerOptions(batch_seconds=0.02, log=log, **options)) as server:
+    with serving(options=Options(batch_seconds=0.02, log=log, **options)) as server:
         known_form(tmp_path, server.base_url)
         with teacher_at(server.base_url, tmp_path, **QUICK | {"max_retries": 12}) as teacher:
             replies = teacher.map(EXTRACT, extract_rows(60))
@@ -97,7 +97,7 @@ def test_what_expired_or_failed_is_sent_again_until_it_is_there(tmp_path, option
 
 def test_a_row_that_no_batch_serves_is_given_up_with_its_reason_and_never_called_for(tmp_path):
     rows = [*extract_rows(3), ("bad", {"question": "Q?", "answer": "POISON."})]
-    with serving(options=ServerOptions(batch_seconds=0.02, faults=0.0)) as server:
+    with serving(options=Options(batch_seconds=0.02, faults=0.0)) as server:
         known_form(tmp_path, server.base_url)
         with teacher_at(server.base_url, tmp_path, **QUICK) as teacher:
             replies = teacher.map(EXTRACT, rows)
@@ -107,7 +107,7 @@ def test_a_row_that_no_batch_serves_is_given_up_with_its_reason_and_never_called
 
 
 def test_a_batch_that_is_not_accepted_stops_with_the_endpoints_reason(tmp_path):
-    with serving(options=ServerOptions(batch_seconds=0.02, batch_invalid_first=True)) as server:
+    with serving(options=Options(batch_seconds=0.02, batch_invalid_first=True)) as server:
         known_form(tmp_path, server.base_url)
         with teacher_at(server.base_url, tmp_path, **QUICK) as teacher:
             with pytest.raises(TeacherError, match="was not accepted"):
@@ -117,7 +117,7 @@ def test_a_batch_that_is_not_accepted_stops_with_the_endpoints_reason(tmp_path):
 
 def test_the_cap_cuts_a_batch_down_and_stops_before_the_next(tmp_path):
     price = Price(10.0, 100.0, batch=0.5)
-    with serving(options=ServerOptions(batch_seconds=0.02)) as server:
+    with serving(options=Options(batch_seconds=0.02)) as server:
         known_form(tmp_path, server.base_url)
         options = {"price": price, "max_tokens": 50, "max_cost": 0.5} | QUICK
         with teacher_at(server.base_url, tmp_path, **options) as teacher:
@@ -160,7 +160,7 @@ def test_killed_at_every_step_no_batch_is_paid_twice(tmp_path):
         "replies are coming in": lambda: replies() > 2,
     }
     log = tmp_path / "log.jsonl"
-    with local_server("english-rules", options=ServerOptions(batch_seconds=1.0, log=log)) as base_url:
+    with local_server("english-rules", options=Options(batch_seconds=1.0, log=log)) as base_url:
         command = [sys.executable, "-c", textwrap.dedent(SCRIPT), base_url]
         killed = []
         for step, reached in steps.items():

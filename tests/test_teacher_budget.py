@@ -7,14 +7,13 @@ import contextlib
 import threading
 
 import pytest
+from knowtuning.teacher.cache import Cache
 from teacher_server import serving
 from test_teacher_client import completion, extract_rows, quarantine, teacher_at
 
 from knowtuning.files import DataError
-from knowtuning.teacher.budget import Budget
-from knowtuning.teacher.cache import Cache
+from knowtuning.teacher.budget import Budget, Price, load_price, parse_price, spent
 from knowtuning.teacher.errors import CapReached, TeacherError
-from knowtuning.teacher.prices import Price, load_price, parse_price, spent
 from knowtuning.teacher.prompts import EXTRACT
 
 PRICE = Price(input=10.0, output=100.0, batch=0.5)  # dollars per million: a reply of 110 tokens below costs 0.002

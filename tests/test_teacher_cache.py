@@ -7,9 +7,9 @@ import os
 import threading
 
 import pytest
+from knowtuning.teacher.cache import Cache, cache_key, stream_records
 
 from knowtuning.files import DataError
-from knowtuning.teacher.cache import Cache, cache_key, stream_records
 from knowtuning.teacher.prompts import EXTRACT, REPHRASE, REVISE
 
 

@@ -6,12 +6,12 @@ import asyncio
 import time
 
 import pytest
+from endpoints.options import Options
 from teacher_server import serving
 from test_teacher_client import extract_rows, quarantine, teacher_at
 
 from knowtuning.teacher.pace import Bucket, Pace
 from knowtuning.teacher.prompts import EXTRACT
-from knowtuning.teacher.serving.options import ServerOptions
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_a_retry_after_holds_every_call_back():
 
 
 def test_a_full_queue_is_met_with_fewer_calls_and_no_row_is_lost(tmp_path):
-    options = ServerOptions(capacity=4, delay=0.02)
+    options = Options(capacity=4, delay=0.02)
     with serving(options=options) as server:
         with teacher_at(server.base_url, tmp_path, concurrency=32, max_retries=6, backoff=0.05) as teacher:
             replies = teacher.map(EXTRACT, extract_rows(300))
@@ -76,7 +76,7 @@ def test_a_full_queue_is_met_with_fewer_calls_and_no_row_is_lost(tmp_path):
 
 
 def test_a_limit_on_tokens_per_minute_spreads_the_calls_instead_of_losing_rows(tmp_path):
-    options = ServerOptions(tokens_per_minute=1_200_000, burst=1.0)  # about 30 calls of 700 tokens a second
+    options = Options(tokens_per_minute=1_200_000, burst=1.0)  # about 30 calls of 700 tokens a second
     with serving(options=options) as server, teacher_at(server.base_url, tmp_path, concurrency=32) as teacher:
         replies = teacher.map(EXTRACT, extract_rows(80))
         assert teacher._pace.tokens.per_minute == 1_200_000
@@ -93,7 +93,7 @@ def test_a_limit_of_the_users_own_is_kept_where_the_endpoint_names_none(tmp_path
 
 
 def test_limits_named_by_the_endpoint_are_kept(tmp_path):
-    options = ServerOptions(requests_per_minute=1200, burst=1.0)
+    options = Options(requests_per_minute=1200, burst=1.0)
     with serving(options=options) as server, teacher_at(server.base_url, tmp_path, concurrency=32) as teacher:
         replies = teacher.map(EXTRACT, extract_rows(60))
         assert teacher._pace.requests.per_minute == 1200

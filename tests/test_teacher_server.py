@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from endpoints.options import Options
 from teacher_server import get, post, request_body, sdk, serving, stub
 
 from knowtuning.files import read_jsonl
@@ -19,7 +20,6 @@ from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.prompts import EXTRACT, REVISE, TASKS, messages
 from knowtuning.teacher.server import load_model, local_server, open_teacher
-from knowtuning.teacher.serving.options import ServerOptions
 
 TESTS = Path(__file__).parent
 STUB_SERVER = """
@@ -131,7 +131,7 @@ def test_what_is_not_there_is_an_error_object_too(path, code):
 
 
 def test_an_announced_shutdown_is_told_to_openais_sdk():
-    with serving(options=ServerOptions(shutdown_date="2027-01-14")) as server:
+    with serving(options=Options(shutdown_date="2027-01-14")) as server:
         client = sdk(server.base_url)
         assert client.models.retrieve("stub").shutdown_date == "2027-01-14"
         assert [model.shutdown_date for model in client.models.list()] == ["2027-01-14"]

@@ -8,14 +8,14 @@ import time
 from collections import Counter
 
 import pytest
+from endpoints.options import Options
+from knowtuning.teacher.serving import batch_input, files
 from openai import APIStatusError, OpenAI
 from openai.types import Batch
 from teacher_server import request_body, sdk, serving
 
 from knowtuning.files import read_jsonl
 from knowtuning.teacher.prompts import EXTRACT, messages
-from knowtuning.teacher.serving import batch_input, files
-from knowtuning.teacher.serving.options import ServerOptions
 
 QUICK = {"batch_seconds": 0.0}
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -72,7 +72,7 @@ def counts(batch: Batch) -> tuple[int, int, int]:
 
 def test_a_file_is_kept_described_read_listed_and_deleted():
     text = json.dumps({"é": "\ud800"}).encode() * 1000
-    with serving(options=ServerOptions(**QUICK)) as server:
+    with serving(options=Options(**QUICK)) as server:
         client = sdk(server.base_url)
         file = client.files.create(file=("in.jsonl", text), purpose="batch")
         assert (file.object, file.bytes, file.filename, file.purpose) == ("file", len(text), "in.jsonl", "batch")
@@ -100,7 +100,7 @@ def test_a_file_for_another_purpose_or_beyond_the_limit_is_refused(monkeypatch):
 
 def test_files_that_nobody_wants_kept_go_with_the_server(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with serving(options=ServerOptions(**QUICK)) as server:
+    with serving(options=Options(**QUICK)) as server:
         assert list(tmp_path.iterdir()) == []
         ended(client := sdk(server.base_url), create(client, lines(1)))
         assert len(list(tmp_path.iterdir())) == 1
@@ -111,7 +111,7 @@ def test_files_that_nobody_wants_kept_go_with_the_server(tmp_path, monkeypatch):
 
 
 def test_a_batch_is_served_in_another_order_and_counted(tmp_path):
-    with serving(options=ServerOptions(**QUICK, log=tmp_path / "log")) as server:
+    with serving(options=Options(**QUICK, log=tmp_path / "log")) as server:
         client = sdk(server.base_url)
         batch = create(client, lines(20), {"mark": "m1"})
         assert batch.status == "validating" and batch.request_counts.total == 0
@@ -132,7 +132,7 @@ def test_a_batch_is_served_in_another_order_and_counted(tmp_path):
 
 
 def test_a_batch_is_seen_on_its_way_and_can_be_cancelled():
-    with serving(options=ServerOptions(batch_seconds=3.0)) as server:
+    with serving(options=Options(batch_seconds=3.0)) as server:
         client = sdk(server.base_url)
         batch = create(client, lines(200))
         batch = reached(client, batch, "in_progress")
@@ -150,7 +150,7 @@ def test_a_batch_is_seen_on_its_way_and_can_be_cancelled():
 
 
 def test_a_batch_that_expires_lists_what_was_not_done():
-    with serving(options=ServerOptions(**QUICK, batch_expire=0.3)) as server:
+    with serving(options=Options(**QUICK, batch_expire=0.3)) as server:
         client = sdk(server.base_url)
         batch = ended(client, create(client, lines(10)))
         output, errors = content(client, batch.output_file_id), content(client, batch.error_file_id)
@@ -160,7 +160,7 @@ def test_a_batch_that_expires_lists_what_was_not_done():
 
 
 def test_the_first_batch_fails_where_that_is_asked_for():
-    with serving(options=ServerOptions(**QUICK, batch_invalid_first=True)) as server:
+    with serving(options=Options(**QUICK, batch_invalid_first=True)) as server:
         client = sdk(server.base_url)
         first = ended(client, create(client, lines(2)))
         second = ended(client, create(client, lines(2)))
@@ -170,7 +170,7 @@ def test_the_first_batch_fails_where_that_is_asked_for():
 
 def test_a_bad_request_fails_alone():
     body = request_body() | {"temperature": 0.5}
-    with serving(options=ServerOptions(**QUICK, dialect="reasoning")) as server:
+    with serving(options=Options(**QUICK, dialect="reasoning")) as server:
         client = sdk(server.base_url)
         batch = ended(client, create(client, [line(0), line(1, body=body)]))
         [error] = content(client, batch.error_file_id)
@@ -184,7 +184,7 @@ def test_a_bad_request_fails_alone():
     [("storm", 429), ("error500", 500), ("html", 500), ("echo_key", 500), ("reset", None), ("stall", None)],
 )
 def test_faults_of_the_connection_are_lines_of_the_error_file(kind, status, tmp_path):
-    options = ServerOptions(**QUICK, faults=1.0, fault_kinds=(kind,), log=tmp_path / "log")
+    options = Options(**QUICK, faults=1.0, fault_kinds=(kind,), log=tmp_path / "log")
     with serving(options=options) as server:
         client = sdk(server.base_url)
         batch = ended(client, create(client, lines(2)))
@@ -196,7 +196,7 @@ def test_faults_of_the_connection_are_lines_of_the_error_file(kind, status, tmp_
 
 
 def test_faults_of_the_reply_are_lines_of_the_output():
-    with serving(options=ServerOptions(**QUICK, faults=1.0, fault_kinds=("refusal", "empty_choices"))) as server:
+    with serving(options=Options(**QUICK, faults=1.0, fault_kinds=("refusal", "empty_choices"))) as server:
         client = sdk(server.base_url)
         batch = ended(client, create(client, lines(20)))
         choices = [each["response"]["body"]["choices"] for each in content(client, batch.output_file_id)]
@@ -221,7 +221,7 @@ def test_faults_of_the_reply_are_lines_of_the_output():
     ],
 )
 def test_an_input_that_does_not_fit_fails_the_whole_batch(given, code, number):
-    with serving(options=ServerOptions(**QUICK)) as server:
+    with serving(options=Options(**QUICK)) as server:
         client = sdk(server.base_url)
         batch = ended(client, create(client, given))
     assert batch.status == "failed" and [(each.code, each.line) for each in batch.errors.data] == [(code, number)]
@@ -237,7 +237,7 @@ def test_all_requests_of_a_batch_use_one_model(tmp_path):
 def test_a_batch_of_too_many_requests_fails(monkeypatch):
     assert batch_input.MOST_REQUESTS == 50_000 and files.LARGEST_FILE == 200 * 2**20
     monkeypatch.setattr(batch_input, "MOST_REQUESTS", 3)
-    with serving(options=ServerOptions(**QUICK)) as server:
+    with serving(options=Options(**QUICK)) as server:
         client = sdk(server.base_url)
         assert ended(client, create(client, lines(3))).status == "completed"
         batch = ended(client, create(client, lines(4)))
@@ -245,7 +245,7 @@ def test_a_batch_of_too_many_requests_fails(monkeypatch):
 
 
 def test_a_batch_whose_input_went_away_fails():
-    with serving(options=ServerOptions(batch_seconds=2.0)) as server:
+    with serving(options=Options(batch_seconds=2.0)) as server:
         client = sdk(server.base_url)
         batch = create(client, lines(1))
         client.files.delete(batch.input_file_id)
@@ -276,7 +276,7 @@ def test_what_is_no_batch_is_refused_at_once(changes, param):
 
 
 def test_batches_are_listed_newest_first_in_pages():
-    with serving(options=ServerOptions(**QUICK)) as server:
+    with serving(options=Options(**QUICK)) as server:
         client = sdk(server.base_url)
         made = [create(client, lines(1)).id for _ in range(5)]
         first = client.batches.list(limit=2)
@@ -290,11 +290,11 @@ def test_batches_are_listed_newest_first_in_pages():
 
 
 def test_a_restarted_server_still_knows_its_files_and_batches(tmp_path):
-    options = ServerOptions(batch_seconds=60.0, state=tmp_path / "state")
+    options = Options(batch_seconds=60.0, state=tmp_path / "state")
     with serving(options=options) as server:
         batch = create(sdk(server.base_url), lines(3))
         file = sdk(server.base_url).files.retrieve(batch.input_file_id)
-    options = ServerOptions(**QUICK, state=tmp_path / "state", batch_invalid_first=True)
+    options = Options(**QUICK, state=tmp_path / "state", batch_invalid_first=True)
     with serving(options=options) as server:
         client = sdk(server.base_url)
         assert client.files.retrieve(file.id) == file and client.files.content(file.id).read()
@@ -308,13 +308,13 @@ def test_a_restarted_server_still_knows_its_files_and_batches(tmp_path):
 
 def test_a_batch_in_progress_is_done_once_after_a_restart(tmp_path):
     options = {"state": tmp_path / "state", "log": tmp_path / "log"}
-    with serving(options=ServerOptions(batch_seconds=60.0, **options)) as server:
+    with serving(options=Options(batch_seconds=60.0, **options)) as server:
         batch = create(sdk(server.base_url), lines(3))
-    with serving(options=ServerOptions(**QUICK, **options)) as server:
+    with serving(options=Options(**QUICK, **options)) as server:
         client = sdk(server.base_url)
         batch = ended(client, batch)
         assert len(content(client, batch.output_file_id)) == 3
-    with serving(options=ServerOptions(**QUICK, **options)) as server:
+    with serving(options=Options(**QUICK, **options)) as server:
         assert sdk(server.base_url).batches.retrieve(batch.id) == batch
     assert batch.status == "completed" and counts(batch) == (3, 3, 0)
     assert [entry["outcome"] for entry in read_jsonl(tmp_path / "log")] == ["batch"] * 3

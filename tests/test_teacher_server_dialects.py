@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from endpoints.options import Options
+from knowtuning.teacher.serving.dialects import DIALECTS
 from openai import APIStatusError
 from teacher_server import request_body, sdk, serving
 
 from knowtuning.teacher.prompts import EXTRACT, messages
-from knowtuning.teacher.serving.dialects import DIALECTS
-from knowtuning.teacher.serving.options import ServerOptions
 
 SCHEMA = {}
 OBJECT = {"response_format": {"type": "json_object"}}
@@ -41,7 +41,7 @@ def ask(dialect: str, changes: dict) -> str:
     """The reply's text to a request with the instructions of a task and these changes."""
     body = request_body(messages=messages(EXTRACT, {"question": "Q?", "answer": "A. B."}, "text")) | changes
     body = {name: value for name, value in body.items() if value is not None}
-    with serving(options=ServerOptions(dialect=dialect)) as server:
+    with serving(options=Options(dialect=dialect)) as server:
         return sdk(server.base_url).chat.completions.create(**body).choices[0].message.content
 
 

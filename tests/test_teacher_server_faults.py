@@ -11,20 +11,20 @@ import urllib.request
 from collections import Counter
 
 import pytest
+from endpoints.options import Options
+from knowtuning.teacher.serving.call import Call, call_key
+from knowtuning.teacher.serving.faults import FAULT_KINDS, HARMLESS, POISON, STORM, Faults, drawn
 from teacher_server import OPENER, post, request_body, serving
 
 from knowtuning.files import read_jsonl
 from knowtuning.teacher.prompts import EXTRACT, messages
-from knowtuning.teacher.serving.call import Call, call_key
-from knowtuning.teacher.serving.faults import FAULT_KINDS, HARMLESS, POISON, STORM, Faults, drawn
-from knowtuning.teacher.serving.options import ServerOptions
 
 INPUTS = {"question": "Q?", "answer": "A. B."}
 RIGHT = {"facts": ["A.", "B."]}
 
 
 def always(kind: str, **options) -> ServerOptions:
-    return ServerOptions(faults=1.0, fault_kinds=(kind,), **options)
+    return Options(faults=1.0, fault_kinds=(kind,), **options)
 
 
 def asked(kind: str, **options) -> dict:
@@ -74,7 +74,7 @@ def test_without_faults_nothing_is_poison():
 
 def test_poisoned_inputs_are_refused_every_time():
     chat = messages(EXTRACT, {"question": "Q?", "answer": f"A {POISON}."})
-    with serving(options=ServerOptions(faults=0.0)) as server:
+    with serving(options=Options(faults=0.0)) as server:
         for _ in range(3):
             assert message(post(server.base_url, request_body(messages=chat))[1])["refusal"]
         assert message(post(server.base_url, request_body())[1])["refusal"] is None
@@ -83,7 +83,7 @@ def test_poisoned_inputs_are_refused_every_time():
 def test_a_storm_meets_everybody_and_passes():
     seed = next(s for s in range(1000) if drawn(0.1, FAULT_KINDS, s, call_key("extract", INPUTS), 0) == "storm")
     other = messages(EXTRACT, {"question": "Other?", "answer": "A."})
-    with serving(options=ServerOptions(faults=0.1, fault_seed=seed, fault_kinds=FAULT_KINDS)) as server:
+    with serving(options=Options(faults=0.1, fault_seed=seed, fault_kinds=FAULT_KINDS)) as server:
         with pytest.raises(urllib.error.HTTPError) as error:
             OPENER.open(f"{server.base_url}/chat/completions", json.dumps(request_body()).encode())
         bystander = post(server.base_url, request_body(messages=other))[0]
@@ -190,7 +190,7 @@ def test_a_fault_in_prose_is_still_a_fault():
 
 def test_the_log_tells_what_was_answered_and_how_often(tmp_path):
     log = tmp_path / "log" / "served.jsonl"
-    with serving(options=ServerOptions(log=log, faults=0.0)) as server:
+    with serving(options=Options(log=log, faults=0.0)) as server:
         post(server.base_url, request_body())
         post(server.base_url, request_body())
         post(server.base_url, request_body(messages=messages(EXTRACT, {"question": "Q?", "answer": POISON})))
@@ -206,7 +206,7 @@ def test_the_log_tells_what_was_answered_and_how_often(tmp_path):
 
 
 def test_a_reply_that_nobody_waited_for_is_no_reply(tmp_path):
-    with serving(options=ServerOptions(log=tmp_path / "log", delay=0.2)) as server:
+    with serving(options=Options(log=tmp_path / "log", delay=0.2)) as server:
         host, port = server.base_url.removeprefix("http://").removesuffix("/v1").split(":")
         body = json.dumps(request_body()).encode()
         with socket.create_connection((host, int(port))) as connection:

@@ -9,10 +9,9 @@ import urllib.error
 import urllib.request
 
 import pytest
-from teacher_server import OPENER, post, request_body, serving, stub
-
+from endpoints.options import Options
 from knowtuning.teacher.serving.limits import Bucket, duration
-from knowtuning.teacher.serving.options import ServerOptions
+from teacher_server import OPENER, post, request_body, serving, stub
 
 
 class Clock:
@@ -64,7 +63,7 @@ def test_a_duration_is_written_as_openai_writes_it(seconds, text):
 
 
 def test_requests_beyond_the_limit_are_told_when_to_come_back():
-    with serving(options=ServerOptions(requests_per_minute=2)) as server:
+    with serving(options=Options(requests_per_minute=2)) as server:
         assert [post(server.base_url, request_body())[0] for _ in range(2)] == [200, 200]
         error = refused(server.base_url)
         said = headers(server.base_url)
@@ -80,14 +79,14 @@ def test_tokens_asked_and_answered_count():
     with serving() as server:
         usage = post(server.base_url, request_body())[1]["usage"]
     limit = usage["prompt_tokens"] + usage["total_tokens"] - 1  # one too few for a second call
-    with serving(options=ServerOptions(tokens_per_minute=limit)) as server:
+    with serving(options=Options(tokens_per_minute=limit)) as server:
         assert post(server.base_url, request_body())[0] == 200
         assert int(headers(server.base_url)["x-ratelimit-remaining-tokens"]) in range(usage["prompt_tokens"])
         assert json.loads(refused(server.base_url).read())["error"]["type"] == "tokens"
 
 
 def test_a_request_larger_than_the_limit_need_not_come_back():
-    with serving(options=ServerOptions(tokens_per_minute=10)) as server:
+    with serving(options=Options(tokens_per_minute=10)) as server:
         error = refused(server.base_url)
     assert error.headers["retry-after"] is None and "too large" in json.loads(error.read())["error"]["message"]
 
@@ -104,7 +103,7 @@ def test_a_full_queue_refuses_without_a_time_to_wait():
         entered.set()
         await asyncio.to_thread(leave.wait)
 
-    with serving(held, stub, ServerOptions(capacity=1)) as server:
+    with serving(held, stub, Options(capacity=1)) as server:
         answers = []
         first = threading.Thread(target=lambda: answers.append(post(server.base_url, request_body())[0]))
         first.start()

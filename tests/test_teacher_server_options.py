@@ -7,13 +7,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from endpoints.options import Options, add_arguments, from_arguments, to_arguments
 from teacher_server import get, post, request_body
 
 from knowtuning.files import ROOT, read_jsonl
 from knowtuning.teacher.server import local_server
-from knowtuning.teacher.serving.options import ServerOptions, add_arguments, from_arguments, to_arguments
 
-EVERYTHING = ServerOptions(
+EVERYTHING = Options(
     delay=0.25,
     dialect="old",
     shutdown_date="2027-01-14",
@@ -40,7 +40,7 @@ def parsed(words: list[str]) -> ServerOptions:
 
 
 def test_the_command_line_says_everything_that_the_dataclass_does():
-    defaults = ServerOptions()
+    defaults = Options()
     assert all(getattr(EVERYTHING, field.name) != getattr(defaults, field.name) for field in fields(ServerOptions))
     assert parsed(to_arguments(EVERYTHING)) == EVERYTHING
     assert parsed([]) == defaults and to_arguments(defaults) == []
@@ -63,12 +63,12 @@ def test_the_command_line_says_everything_that_the_dataclass_does():
 )
 def test_a_value_that_means_nothing_is_refused(wrong, said):
     with pytest.raises(ValueError, match=said):
-        ServerOptions(**wrong)
+        Options(**wrong)
 
 
 def test_a_server_in_a_child_process_gets_its_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = ServerOptions(shutdown_date="2027-01-14", log=Path("served.jsonl"))
+    options = Options(shutdown_date="2027-01-14", log=Path("served.jsonl"))
     with local_server("english-rules", delay=0.01, options=options) as base_url:
         assert get(f"{base_url}/models/english-rules")["shutdown_date"] == "2027-01-14"
         assert post(base_url, request_body(model="english-rules"))[0] == 200

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from endpoints.options import Options
+from knowtuning.teacher.cache import Cache
 from teacher_server import serving
 from test_teacher_client import extract_rows, quarantine, teacher_at
 
-from knowtuning.teacher.cache import Cache
 from knowtuning.teacher.prompts import EXTRACT
-from knowtuning.teacher.serving.options import ServerOptions
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_calls_under_way_at_an_interrupt_are_still_recorded(tmp_path):
         if done >= 3:
             raise KeyboardInterrupt
 
-    with serving(options=ServerOptions(delay=0.2)) as server:
+    with serving(options=Options(delay=0.2)) as server:
         with teacher_at(server.base_url, tmp_path, concurrency=8) as teacher:
             teacher.map(EXTRACT, extract_rows(1))  # the form of asking is known
             with pytest.raises(KeyboardInterrupt):
