@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
 from collections import Counter
+from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 from endpoints.options import Options
-from knowtuning.teacher.cache import Cache
 from teacher_server import serving
 from test_teacher_client import extract_rows, quarantine, teacher_at
 
 from knowtuning.files import read_jsonl
-from knowtuning.teacher.budget import Price, spent
+from knowtuning.teacher.budget import Price, dollars_of
+from knowtuning.teacher.endpoint import Features
 from knowtuning.teacher.errors import CapReached, TeacherError
 from knowtuning.teacher.prompts import EXTRACT
-from knowtuning.teacher.server import local_server
+from knowtuning.teacher.record import Record, record_path
 
 QUICK = {"batch": True, "poll": 0.02}
 
@@ -33,13 +35,22 @@ def environment(monkeypatch):
 
 def known_form(folder, base_url):
     """As after an earlier run: how the endpoint is to be asked is known."""
-    known = {"structured": "json_schema", "cap": "max_completion_tokens", "temperature": True, "proven": True}
-    folder.mkdir(exist_ok=True)
-    (folder / "endpoint.json").write_text(json.dumps({f"{base_url} stub": known}))
+    with Record(folder) as record:
+        record.remember(base_url, "stub", Features(proven=True))
 
 
-def entries(folder) -> list:
-    return json.loads((folder / "batches" / "batches.json").read_text())
+def dollars(folder, price) -> float:
+    with Record(folder) as record:
+        return dollars_of(record.spending(), price)
+
+
+def read(folder, query) -> list:
+    """Rows of a record that others may be writing."""
+    if not record_path(folder).exists():
+        return []
+    with closing(sqlite3.connect(record_path(folder), timeout=60)) as database, suppress(sqlite3.OperationalError):
+        return database.execute(query).fetchall()
+    return []  # its tables are being made
 
 
 def test_a_batch_serves_as_calls_do_at_half_the_price(tmp_path):
@@ -55,12 +66,12 @@ def test_a_batch_serves_as_calls_do_at_half_the_price(tmp_path):
             counts = teacher.counts["extract"]
         assert len(server.requests) == asked, "no call went out beside the batch"
     assert by_batch == by_call
-    assert (counts["asked"], counts["calls"], counts["from_cache"]) == (31, 30, 31)
+    assert (counts["asked"], counts["calls"], counts["from_cache"]) == (31, 30, 1)
     assert seen[-1][:3] == (31, 31, 0)
     price = {"stub": Price(1.0, 1.0, batch=0.5)}
-    full, half = (spent(Cache(tmp_path / name / "cache.jsonl").spending, price) for name in ("calls", "batch"))
+    full, half = (dollars(tmp_path / name, price) for name in ("calls", "batch"))
     assert half == pytest.approx(full / 2) and full > 0
-    assert entries(tmp_path / "batch") == [] and not list((tmp_path / "batch" / "batches").glob("*.jsonl"))
+    assert read(tmp_path / "batch", "select * from batch") == read(tmp_path / "batch", "select * from request") == []
 
 
 def test_a_second_run_sends_nothing(tmp_path):
@@ -123,11 +134,11 @@ def test_the_cap_cuts_a_batch_down_and_stops_before_the_next(tmp_path):
         with teacher_at(server.base_url, tmp_path, **options) as teacher:
             with pytest.raises(CapReached):
                 teacher.map(EXTRACT, extract_rows(200))
-        paid = spent(Cache(tmp_path / "cache.jsonl").spending, {"stub": price})
+        paid = dollars(tmp_path, {"stub": price})
         assert 0.4 < paid <= 0.5
         with teacher_at(server.base_url, tmp_path, **options | {"max_cost": 10.0}) as teacher:
             assert all(teacher.map(EXTRACT, extract_rows(200)))
-    assert len(Cache(tmp_path / "cache.jsonl")) == 200
+    assert read(tmp_path, "select count(distinct key) from reply where reason is null") == [(200,)]
 
 
 SCRIPT = """
@@ -137,44 +148,38 @@ from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import EXTRACT
 folder = Path(sys.argv[2])
 rows = [(f"r{i}", {"question": "Q?", "answer": f"Fact {i}. More {i}."}) for i in range(40)]
-with Teacher("english-rules", folder / "cache.jsonl", folder / "quarantine.jsonl", base_url=sys.argv[1],
-             batch=True, poll=0.02) as teacher:
+with Teacher("english-rules", folder, base_url=sys.argv[1], batch=True, poll=0.02) as teacher:
     replies = teacher.map(EXTRACT, rows)
 (folder / "out.txt").write_text(repr(replies))
 """
 
 
 def test_killed_at_every_step_no_batch_is_paid_twice(tmp_path):
-    def entered():
-        book = tmp_path / "batches" / "batches.json"
-        return json.loads(book.read_text()) if book.exists() else []
-
-    def replies():
-        cache = tmp_path / "cache.jsonl"
-        return cache.read_bytes().count(b"\n") if cache.exists() else 0
-
     steps = {
-        "the form of asking is known": lambda: (tmp_path / "endpoint.json").exists(),
-        "a batch is entered": lambda: entered() != [],
-        "a batch is under way": lambda: any(batch["id"] for batch in entered()),
-        "replies are coming in": lambda: replies() > 2,
+        "the form of asking is known": "select * from form",
+        "a batch is entered": "select * from batch",
+        "a batch is under way": "select * from batch where id <> ''",
+        "replies are coming in": "select * from reply limit 1 offset 2",
     }
     log = tmp_path / "log.jsonl"
-    with local_server("english-rules", options=Options(batch_seconds=1.0, log=log)) as base_url:
+    command = [sys.executable, str(Path(__file__).parent / "endpoints"), "--model", "english-rules", "--log", str(log)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        base_url = server.stdout.readline().strip()
         command = [sys.executable, "-c", textwrap.dedent(SCRIPT), base_url]
         killed = []
-        for step, reached in steps.items():
+        for step, query in steps.items():
             child = subprocess.Popen([*command, str(tmp_path)])
-            while child.poll() is None and not reached():
+            while child.poll() is None and not read(tmp_path, query):
                 time.sleep(0.001)
             if child.poll() is None:
                 child.send_signal(signal.SIGKILL)
                 killed.append(step)
             child.wait()
-        subprocess.run([*command, str(tmp_path)], check=True, timeout=60)
+        subprocess.run([*command, str(tmp_path)], check=True, timeout=600)
         (tmp_path / "calm").mkdir()
         paid = Counter(row["key"] for row in read_jsonl(log) if row["outcome"] in ("batch", "reply"))
-        subprocess.run([*command, str(tmp_path / "calm")], check=True, timeout=60)
+        subprocess.run([*command, str(tmp_path / "calm")], check=True, timeout=600)
+        server.stdin.close()
     assert len(killed) >= 3, killed  # the last step may be over before it is seen
     assert len(paid) == 40 and set(paid.values()) == {1}
     assert (tmp_path / "out.txt").read_text() == (tmp_path / "calm" / "out.txt").read_text()

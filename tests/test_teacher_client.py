@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 from aiohttp import web
+from endpoints.options import Options
 from teacher_server import serving, stub
 
 from knowtuning.files import read_jsonl
@@ -479,6 +480,24 @@ def test_address_and_key_come_from_the_environment_and_no_proxy_stands_before_th
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         with Teacher("stub", tmp_path) as teacher:
             assert teacher.map(EXTRACT, extract_rows(1))[0] is not None
+
+
+def test_calls_under_way_at_an_interrupt_are_still_recorded(tmp_path):
+    def interrupted(done, total, failed, cost):
+        if done >= 3:
+            raise KeyboardInterrupt
+
+    with serving(options=Options(delay=0.2)) as server:
+        with teacher_at(server.base_url, tmp_path, concurrency=8) as teacher:
+            teacher.map(EXTRACT, extract_rows(1))  # the form of asking is known
+            with pytest.raises(KeyboardInterrupt):
+                teacher.map(EXTRACT, extract_rows(200, start=10), interrupted)
+            asked = len(server.requests)
+        assert 8 < asked < 60
+        assert len(recorded(tmp_path)) == asked, "a paid reply was thrown away"
+        with teacher_at(server.base_url, tmp_path) as teacher:
+            assert all(teacher.map(EXTRACT, extract_rows(20, start=10)))
+    assert len(server.requests) < asked + 20 and quarantine(tmp_path) == []
 
 
 # --- files

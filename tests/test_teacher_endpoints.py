@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from endpoints.options import Options
 from teacher_server import serving
 from test_teacher_client import extract_rows, quarantine, teacher_at
 
+from knowtuning.teacher.endpoint import Features
 from knowtuning.teacher.prompts import EXTRACT, REVISE
+from knowtuning.teacher.record import Record
 
 FORMS = {
     "openai": ("json_schema", "max_completion_tokens", True),
@@ -53,17 +53,15 @@ def test_the_form_is_found_once_and_remembered(tmp_path, dialect):
 def test_what_was_found_out_is_known_by_endpoint_and_model(tmp_path):
     with serving(options=Options(dialect="old")) as server, teacher_at(server.base_url, tmp_path) as teacher:
         teacher.map(EXTRACT, extract_rows(1))
-    known = json.loads((tmp_path / "endpoint.json").read_text())
-    assert list(known) == [f"{server.base_url} stub"]
+    with Record(tmp_path) as record:
+        assert record.features(server.base_url, "stub").structured == "json_object"
+        assert record.features(server.base_url, "other") == record.features("http://other/v1", "stub") == Features()
 
 
 def test_an_endpoint_that_changed_is_found_out_anew(tmp_path):
-    with serving() as server, teacher_at(server.base_url, tmp_path) as teacher:
-        teacher.map(EXTRACT, extract_rows(1))
-    remembered = (tmp_path / "endpoint.json").read_text()
     with serving(options=Options(dialect="old")) as server:
-        address = next(iter(json.loads(remembered)))
-        (tmp_path / "endpoint.json").write_text(remembered.replace(address, f"{server.base_url} stub"))
+        with Record(tmp_path) as record:
+            record.remember(server.base_url, "stub", Features(proven=True))
         with teacher_at(server.base_url, tmp_path) as teacher:
             replies = teacher.map(EXTRACT, extract_rows(8))
             assert teacher.features.structured == "json_object"

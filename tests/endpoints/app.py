@@ -1,4 +1,4 @@
-"""An endpoint with its ways: the protocol of the package's own server with dialects, limits, faults and batches."""
+"""An endpoint with its ways: the package's own protocol with dialects, limits, faults and batches on top."""
 
 from __future__ import annotations
 
