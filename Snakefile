@@ -5,7 +5,7 @@ import sys
 
 from knowtuning.arms import ARMS
 from knowtuning.execute import NOTEBOOKS, code_hash
-from knowtuning.recipe import RECIPES, get_recipe
+from knowtuning.recipe import get_recipe, lab_of
 
 RUNS = os.environ.get("KNOWTUNING_RUNS", "runs")
 RECIPE = get_recipe(config.get("recipe", "lab"))
@@ -64,7 +64,7 @@ def adapter(arm):
 
 def base(wildcards):
     name = get_recipe(wildcards.recipe).base
-    return f"{RUNS}/{name}/base/model.safetensors" if name in RECIPES else []
+    return f"{RUNS}/{name}/base/model.safetensors" if lab_of(name) else []
 
 
 def trained(wildcards):
@@ -81,9 +81,9 @@ def compared(wildcards):
 
 def model(processes=1):
     """What a cluster gives a notebook that runs the model, beyond its defaults; our own small bases need nothing."""
-    if RECIPE.base in RECIPES:
+    if lab_of(RECIPE.base):
         return {}
-    return {"mem_mb": int(1024 * RECIPE.memory_gb), "gpu": processes}
+    return {"mem_mb": int(1024 * RECIPE.machine.memory_gb), "gpu": processes}
 
 
 wildcard_constraints:
@@ -137,7 +137,7 @@ rule vanilla_sft:
         **notebook("02_vanilla_sft"),
         given="recipe={recipe} seed={seed}",
     resources:
-        **model(RECIPE.num_processes),
+        **model(RECIPE.machine.num_processes),
     shell:
         EXECUTE
 
@@ -216,7 +216,7 @@ rule knowledge_augmentation:
         **notebook("07_knowledge_augmentation"),
         given="recipe={recipe} seed={seed}",
     resources:
-        **model(RECIPE.num_processes),
+        **model(RECIPE.machine.num_processes),
     shell:
         EXECUTE
 
@@ -255,7 +255,7 @@ rule knowledge_comparison:
         f"aspects={','.join(ARMS[w.arm].aspects)} gamma={gamma(w.arm)}"
         + (f" reference={REFERENCE}" if REFERENCE != "start" else ""),
     resources:
-        **model(RECIPE.num_processes),
+        **model(RECIPE.machine.num_processes),
     shell:
         EXECUTE
 
@@ -298,7 +298,7 @@ def everything():
     trained = [arm for arm in WANTED if ARMS[arm].start]
     files += [expand(rules.knowledge_comparison.output, recipe=RECIPE.name, seed=SEEDS, arm=trained)]
     files += [expand(rules.evaluation.output, recipe=RECIPE.name, seed=SEEDS, arm=WANTED)]
-    if RECIPE.base in RECIPES:
+    if lab_of(RECIPE.base):
         files += [expand(rules.base_model.output, recipe=RECIPE.base)]
     return files
 

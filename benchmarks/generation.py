@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,12 +43,12 @@ def measure(
     """Questions per second of both ways, greedy and sampled; the greedy answers to all questions are compared."""
     run = Run("generation", recipe, seed)
     tokenizer = models.load_tokenizer(run.need("base"))
-    settings = replace(run.recipe, quantisation=quantisation)
+    settings = run.recipe.replace(quantisation=quantisation)
     model = load_policy(settings, run.need("base"), run.need("adapters/sft"))
     asked = [row["question"] for row in run.read("data/test.jsonl")][: 20 if quick else questions or None]
-    sizes = (run.recipe.max_new_tokens, run.recipe.eval_batch)
+    sizes = (run.recipe.evaluation.max_new_tokens, run.recipe.evaluation.batch)
     replies = generate(model, tokenizer, asked, "greedy", *sizes)
-    alone = one_by_one(model, tokenizer, asked, "greedy", run.recipe.max_new_tokens)
+    alone = one_by_one(model, tokenizer, asked, "greedy", run.recipe.evaluation.max_new_tokens)
     different = sum(reply["answer"] != other for reply, other in zip(replies, alone, strict=True))
     if different:
         raise SystemExit(f"{different} of {len(asked)} greedy answers differ between batches and single questions.")
@@ -59,7 +58,7 @@ def measure(
         "questions_timed": len(timed),
         "weights": "NF4" if quantisation == "nf4" else "float32",
         "threads": torch.get_num_threads(),
-        "batch": run.recipe.eval_batch,
+        "batch": run.recipe.evaluation.batch,
         "tokens_per_answer": sum(reply["tokens"] for reply in replies) / len(replies),
         "greedy_answers_that_differ": different,
     }

@@ -7,7 +7,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -65,17 +64,24 @@ def _recipe(shape: str, quantisation: str) -> tuple[Recipe, PretrainedConfig]:
     if shape not in ("7b", "13b", "tiny"):
         raise ValueError(f"shape {shape!r} is unknown; use 7b, 13b or tiny.")
     named = alone(get_recipe("paper-7b" if shape == "tiny" else f"paper-{shape}"))
-    recipe = replace(named, quantisation=quantisation, dpo_sft_mean="tokens")
+    recipe = named.replace(quantisation=quantisation, dpo={"sft_mean": "tokens"})
     if shape != "tiny":
         return recipe, config_of(recipe.base)
-    short = {"max_length": 96, "sft_batch": 4, "sft_micro_batch": 2, "dpo_batch": 4, "dpo_micro_batch": 2}
-    return replace(recipe, dtype="float32", score_tokens=512, eval_batch=4, max_new_tokens=16, **short), TINY
+    short = recipe.replace(
+        dtype="float32",
+        max_length=96,
+        sft={"batch": 4, "micro_batch": 2},
+        dpo={"batch": 4, "micro_batch": 2},
+        machine={"score_tokens": 512},
+        evaluation={"batch": 4, "max_new_tokens": 16},
+    )
+    return short, TINY
 
 
 def _without_room(recipe: Recipe, config: PretrainedConfig) -> dict[str, Any] | None:
     if not torch.cuda.is_available():
         return None
-    stage, needed = largest_need(replace(recipe, max_new_tokens=NEW_TOKENS), config)
+    stage, needed = largest_need(recipe.replace(evaluation={"max_new_tokens": NEW_TOKENS}), config)
     room = torch.cuda.mem_get_info()[0]
     return {"skipped": f"{stage} needs about {needed / GB:.0f} GB, {room / GB:.0f} are free"} if needed > room else None
 
@@ -102,13 +108,13 @@ def _trainings(
     tokenizer: Any, recipe: Recipe, config: PretrainedConfig, steps: int
 ) -> dict[str, tuple[dict[str, Callable[[Any], Trained]], int]]:
     """Of SFT and DPO: the sides, each a training of a given model, and the tokens that they train on."""
-    rows = usual_rows(tokenizer, steps * recipe.sft_batch, recipe)
-    pairs = stand_in.stand_in_pairs(tokenizer, usual_rows(tokenizer, steps * recipe.dpo_batch, recipe))
+    rows = usual_rows(tokenizer, steps * recipe.sft.batch, recipe)
+    pairs = stand_in.stand_in_pairs(tokenizer, usual_rows(tokenizer, steps * recipe.dpo.batch, recipe))
     answers, _ = sft_examples(tokenizer, rows, recipe.max_length)
     preferences, _ = dpo_examples(tokenizer, pairs, recipe.max_length)
     ours = {"ours": recipe}
-    keeping = replace(recipe, checkpointing=False)
-    if recipe.checkpointing and not _without_room(keeping, config):
+    keeping = recipe.replace(machine={"checkpointing": False})
+    if recipe.machine.checkpointing and not _without_room(keeping, config):
         ours[KEEPING] = keeping
     sft = {"trl": partial(plain_trl.sft, tokenizer=tokenizer, examples=answers, recipe=recipe)}
     sft |= {side: partial(_sft, tokenizer=tokenizer, rows=rows, recipe=as_told) for side, as_told in ours.items()}
@@ -129,7 +135,9 @@ def _dpo(model: Any, tokenizer: Any, pairs: list[dict], recipe: Recipe) -> Train
         trainer = dpo_trainer(model, tokenizer, pairs, recipe, 0, folder, watched=0)
         examples, _ = dpo_examples(tokenizer, pairs, recipe.max_length)
         store = Path(folder) / "timed"
-        reference = seconds_of(partial(add_reference, trainer, examples, trainer.model, store, recipe.score_tokens))
+        reference = seconds_of(
+            partial(add_reference, trainer, examples, trainer.model, store, recipe.machine.score_tokens)
+        )
         seconds, losses = _trained(trainer)
     return reference + seconds, losses
 
@@ -178,11 +186,14 @@ def _without_peer(model: Any, tokenizer: Any, recipe: Recipe, runs: int, weights
     """Perplexity of facts, and sampled answers of one batch, by ours alone."""
     rows = usual_rows(tokenizer, SCORED_ROWS if torch.cuda.is_available() else 8, recipe)
     facts, questions = stand_in.stand_in_facts(tokenizer, rows), {row["id"]: row["question"] for row in rows}
-    asked, new = [row["question"] for row in rows[: recipe.eval_batch]], min(NEW_TOKENS, recipe.max_new_tokens)
+    asked, new = (
+        [row["question"] for row in rows[: recipe.evaluation.batch]],
+        min(NEW_TOKENS, recipe.evaluation.max_new_tokens),
+    )
     answers, _ = sft_examples(tokenizer, rows, recipe.max_length)
     work = {
-        "perplexity": partial(score_facts, model, tokenizer, facts, questions, recipe.score_tokens),
-        "generation": partial(generate, model, tokenizer, asked, "sampled", new, recipe.eval_batch),
+        "perplexity": partial(score_facts, model, tokenizer, facts, questions, recipe.machine.score_tokens),
+        "generation": partial(generate, model, tokenizer, asked, "sampled", new, recipe.evaluation.batch),
     }
     tokens = {"perplexity": sum(len(row["input_ids"]) for row in answers), "generation": new * len(asked)}
     found = {}

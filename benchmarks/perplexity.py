@@ -71,7 +71,7 @@ def measure(
     """Facts per second of the three ways, how far their numbers are apart, and the memory of a pass by its budget."""
     run = Run("perplexity", recipe, seed)
     model, tokenizer = _model(run, quantisation)
-    items, max_tokens = _items(run, data, rows), run.recipe.score_tokens
+    items, max_tokens = _items(run, data, rows), run.recipe.machine.score_tokens
     ways = {
         "ours": lambda: ours(model, tokenizer, items, max_tokens),
         "loop": lambda: loop(model, tokenizer, items),

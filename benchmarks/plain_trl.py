@@ -27,9 +27,9 @@ def sft(model: Any, tokenizer: Any, examples: list[dict], recipe: Recipe) -> tup
     """Train an epoch on examples of `sft.sft_examples`; the seconds of the steps, and their losses."""
     with tempfile.TemporaryDirectory() as folder:
         settings = SFTConfig(
-            per_device_train_batch_size=recipe.sft_micro_batch,
-            gradient_accumulation_steps=recipe.sft_batch // recipe.sft_micro_batch,
-            learning_rate=recipe.sft_learning_rate,
+            per_device_train_batch_size=recipe.sft.micro_batch,
+            gradient_accumulation_steps=recipe.sft.batch // recipe.sft.micro_batch,
+            learning_rate=recipe.sft.learning_rate,
             **_shared(recipe, folder),
         )
         data = Dataset.from_list(examples)
@@ -40,9 +40,9 @@ def dpo(model: Any, tokenizer: Any, examples: list[dict], recipe: Recipe) -> tup
     """Train an epoch on examples of `dpo.dpo_examples`, with DPO and SFT loss; TRL runs the reference in every step."""
     with tempfile.TemporaryDirectory() as folder:
         settings = DPOConfig(
-            per_device_train_batch_size=recipe.dpo_micro_batch,
-            gradient_accumulation_steps=recipe.dpo_batch // recipe.dpo_micro_batch,
-            learning_rate=recipe.dpo_learning_rate,
+            per_device_train_batch_size=recipe.dpo.micro_batch,
+            gradient_accumulation_steps=recipe.dpo.batch // recipe.dpo.micro_batch,
+            learning_rate=recipe.dpo.learning_rate,
             beta=BETA,
             loss_type=["sigmoid", "sft"],
             loss_weights=[1.0, GAMMA],

@@ -7,19 +7,18 @@ more than what lies beside it: scores stand in it once notebook 09 has run on th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtuning.arms import ARMS
 from knowtuning.data.tuning_card import PAPER, markdown_table, write_tuning_card
 from knowtuning.files import read_json, read_jsonl, write_text
-from knowtuning.recipe import RECIPES, Recipe
+from knowtuning.recipe import Recipe, lab_of
 
 if TYPE_CHECKING:
     from knowtuning.run import Run
 
-SHARED = ("prompt", "quantisation", "dtype", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "max_length")
+SHARED = ("prompt", "quantisation", "dtype", "max_length", "lora.")  # fields and sections of every adapter's recipe
 OPEN = "apache-2.0"  # the licence of what this project makes: the lab's world, its base and adapters on it
 MEDICAL = "Its diseases, or whatever its world holds, are invented. Nothing that it says is medical or other advice."
 
@@ -42,7 +41,7 @@ def adapter_card(run: Run, arm: str) -> str:
     base = read_json(run.path(f"adapters/{arm}/adapter_config.json"))["base_model_name_or_path"]
     data = run.path("data/card.json")
     origin = read_json(data)["origin"] if data.exists() else {"name": "not recorded"}
-    scores, ours = scores_of(run, arm, manifest), run.recipe.base in RECIPES
+    scores, ours = scores_of(run, arm, manifest), bool(lab_of(run.recipe.base))
     title = f"{arm}: {ARMS[arm].about if arm in ARMS else 'an arm of your own'}"
     head = {
         "language": "en",
@@ -108,7 +107,7 @@ def base_card(folder: Path, recipe: Recipe) -> str:
         "## Settings",
         markdown_table(
             ["setting", "value"],
-            [[field.name, f"`{getattr(settings, field.name)}`"] for field in fields(settings)],
+            [[name, f"`{value}`"] for name, value in settings],
         ),
         "## Limits",
         f"It completes sentences about its world and knows nothing else. {MEDICAL}",
@@ -176,8 +175,8 @@ def _data(origin: dict, manifest: dict) -> str:
 def _settings(run: Run, manifest: dict) -> str:
     stage = "dpo" if manifest["step"].startswith("08") else "sft"
     settings = {name: value for name, value in manifest["parameters"].items() if name not in ("recipe", "arm")}
-    names = [*SHARED, *(field.name for field in fields(run.recipe) if field.name.startswith(f"{stage}_"))]
-    settings |= {name: getattr(run.recipe, name) for name in names}
+    shown = (*SHARED, f"{stage}.")
+    settings |= {name: value for name, value in run.recipe.flat().items() if name.startswith(shown)}
     settings |= {name: manifest["numbers"][name] for name in ("steps", "best step") if name in manifest["numbers"]}
     rows = [[name, f"`{', '.join(value) if isinstance(value, tuple) else value}`"] for name, value in settings.items()]
     used = ", ".join(f"{name} {manifest['versions'][name]}" for name in ("torch", "transformers", "trl", "peft"))

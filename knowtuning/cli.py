@@ -21,12 +21,40 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; an error that the user can mend is one sentence on stderr and exit code 1."""
     arguments = _parser("serve" in (sys.argv[1:2] if argv is None else argv)).parse_args(argv)
     try:
+        if "recipe" in arguments:
+            arguments.recipe = _recipe(arguments)
         return arguments.run(arguments) or 0
     except (DataError, NotebookError, TeacherError, ValueError) as error:
         print(f"knowtuning: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _recipe(arguments: argparse.Namespace) -> str:
+    """The name of the recipe that is asked for, which is kept where notebooks and jobs find it."""
+    from knowtuning.recipe import get_recipe, keep
+
+    return keep(get_recipe(arguments.recipe, [*([f"base={arguments.base}"] if arguments.base else []), *arguments.set]))
+
+
+def _recipes(arguments: argparse.Namespace) -> None:
+    import textwrap
+
+    from knowtuning.recipe import get_recipe, lab_of, recipe_names
+    from knowtuning.teacher.prices import load_price
+    from knowtuning.teacher.server import is_local
+
+    for recipe in map(get_recipe, recipe_names()):
+        gpus = recipe.machine.num_processes
+        price = load_price(recipe.teacher)
+        needs = [f"{recipe.machine.memory_gb:g} GB of memory", f"{recipe.machine.disk_gb:g} of disk"]
+        needs += ["no GPU" if lab_of(recipe.base) else f"{gpus} GPUs" if gpus > 1 else "a GPU"]
+        cost = f"${price.input:g} + ${price.output:g}/M tokens" if price else "price unknown"
+        needs += [f"{recipe.teacher} ({'free' if is_local(recipe.teacher) else cost})"]
+        print(f"{recipe.name}\n{textwrap.fill(recipe.about, 80, initial_indent='  ', subsequent_indent='  ')}")
+        print(textwrap.fill("needs " + ", ".join(needs), 80, initial_indent="  ", subsequent_indent="  "))
+    print("Change one by --set FIELD=VALUE or --base MODEL, or extend it in a file.")
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -236,16 +264,27 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="knowtuning", description="KnowTuning as executable notebooks.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    data = argparse.ArgumentParser(add_help=False)
-    data.add_argument("--recipe", default="lab", help="sizes and machinery (default: lab)")
+    recipe = argparse.ArgumentParser(add_help=False)
+    said = "sizes and machinery: a name that `knowtuning recipes` lists, or a YAML file of your own (default: lab)"
+    recipe.add_argument("--recipe", default="lab", metavar="NAME|FILE", help=said)
+    said = "change a field of it, such as sft.learning_rate=1e-4; may be repeated, and makes another recipe"
+    recipe.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=said)
+    recipe.add_argument(
+        "--base", default="", metavar="MODEL", help="the same as --set base=MODEL: a folder or hub name"
+    )
+
+    data = argparse.ArgumentParser(add_help=False, parents=[recipe])
     data.add_argument("--data", default="", help="for real text: dolly, medquad, lima, nq, eli5, or a file of your own")
     data.add_argument("--copy", default="", help="local copy of a named data set, in place of the download")
     data.add_argument("--rows", type=int, default=0, help="use the first ROWS rows (default: all)")
     data.add_argument("--teacher", default="", help="model to ask (default: the recipe's)")
     _max_cost(data)
 
-    doctor = commands.add_parser("doctor", help="say whether endpoint, machine and packages suffice for a recipe")
-    doctor.add_argument("--recipe", default="lab")
+    recipes = commands.add_parser("recipes", help="list the recipes: what each is for, needs and costs")
+    recipes.set_defaults(run=_recipes)
+
+    said = "say whether endpoint, machine and packages suffice for a recipe"
+    doctor = commands.add_parser("doctor", parents=[recipe], help=said)
     doctor.add_argument("--teacher", default="", help="model to ask (default: the recipe's)")
     said = "go the whole path with a random base of the recipe's shape: memory, speed, times; asks no endpoint"
     doctor.add_argument("--dry-run", action="store_true", help=said)
@@ -302,10 +341,11 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     execute.add_argument("--progress", type=Path, help="file that the progress is written to")
     execute.set_defaults(run=_execute)
 
-    shard = commands.add_parser("shard", help="do one stage over a slice of the training rows, in bounded memory")
+    shard = commands.add_parser(
+        "shard", parents=[recipe], help="do one stage over a slice of the training rows, in bounded memory"
+    )
     shard.add_argument("stage", help="extract, score, rewrite or disturb")
     shard.add_argument("shard", metavar="I/N", help="the slice, such as 3/8 for the third of eight")
-    shard.add_argument("--recipe", default="lab")
     shard.add_argument("--seed", type=int, default=0)
     shard.add_argument("--teacher", default="", help="model to ask (default: the recipe's)")
     said = "dollars that all shards may cost; each gets the same part of what is left of them (default: no cap)"
@@ -316,8 +356,9 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     shard.add_argument("--progress", type=Path, help="file that the progress is written to")
     shard.set_defaults(run=_shard)
 
-    gather = commands.add_parser("gather", help="join what shards have paid for, so that the notebooks find it")
-    gather.add_argument("--recipe", default="lab")
+    gather = commands.add_parser(
+        "gather", parents=[recipe], help="join what shards have paid for, so that the notebooks find it"
+    )
     gather.add_argument("--seed", type=int, default=0)
     gather.add_argument("--shards", type=_positive, required=True, metavar="N", help="number of the shards")
     said = "write facts, difficulty, ka and kc from the shards' rows too, in place of notebooks 03 to 06"
@@ -329,14 +370,16 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     _max_cost(quality)
     quality.set_defaults(run=_quality)
 
-    publish = commands.add_parser("publish", help="copy a run's executed notebooks and figures into the repository")
-    publish.add_argument("--recipe", default="lab")
+    publish = commands.add_parser(
+        "publish", parents=[recipe], help="copy a run's executed notebooks and figures into the repository"
+    )
     publish.add_argument("--seed", type=int, default=0)
     publish.add_argument("--arm", default="knowtuning", help="the arm whose notebooks 08 and 09 are shown")
     publish.set_defaults(run=_publish)
 
-    sheet = commands.add_parser("sheet", help="make a blind sheet of pairs of answers for people to compare")
-    sheet.add_argument("--recipe", default="lab")
+    sheet = commands.add_parser(
+        "sheet", parents=[recipe], help="make a blind sheet of pairs of answers for people to compare"
+    )
     sheet.add_argument("--seed", type=int, default=0)
     sheet.add_argument("--arms", default="knowtuning,sft", help="the first is compared with each of the others")
     sheet.add_argument("--count", type=_positive, default=40, help="questions per pair of arms (default: 40)")
@@ -349,9 +392,10 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     annotate.add_argument("--out", type=Path, help="file for the choices (default: choices/NAME.jsonl by the sheet)")
     annotate.set_defaults(run=_annotate)
 
-    push = commands.add_parser("push", help="push a run's data sets with their card to the Hugging Face hub (HF_TOKEN)")
+    push = commands.add_parser(
+        "push", parents=[recipe], help="push a run's data sets with their card to the Hugging Face hub (HF_TOKEN)"
+    )
     push.add_argument("repository", help="name on the hub: user/dataset")
-    push.add_argument("--recipe", default="lab")
     push.add_argument("--seed", type=int, default=0)
     push.add_argument("--public", action="store_true", help="for everybody to see (default: private)")
     push.set_defaults(run=_push)

@@ -20,8 +20,7 @@ from openai import APIConnectionError, APIStatusError, OpenAI
 
 from knowtuning.files import ROOT, DataError, shown
 from knowtuning.lab import annotators
-from knowtuning.lab.settings import SETTINGS
-from knowtuning.recipe import Recipe, get_recipe
+from knowtuning.recipe import Recipe, get_recipe, lab_of
 from knowtuning.run import runs_folder
 from knowtuning.teacher.endpoint import find_base_url, find_key, without_key
 from knowtuning.teacher.errors import TeacherError
@@ -75,24 +74,16 @@ def check_packages() -> Iterator[Finding]:
 
 def check_extras(recipe: Recipe) -> Iterator[Finding]:
     """Packages, and a compiler, that only some recipes want."""
-    wanted = {"liger_kernel": recipe.liger, "vllm": recipe.engine == "vllm"}
+    wanted = {"liger_kernel": recipe.machine.liger, "vllm": recipe.evaluation.engine == "vllm"}
     for name in (name for name, wants in wanted.items() if wants and not find_spec(name)):
         extra = name.partition("_")[0]
         yield Finding("fail", "packages", f"recipe {recipe.name} wants {name}: pip install -e '.[{extra}]'")
-    if recipe.compile:
-        from knowtuning.training.compiled import compiler
-
-        if found := compiler():
-            yield Finding("ok", "compiler", found)
-        else:
-            cure = "install g++, or name one in CXX, or set compile=False"
-            yield Finding("fail", "compiler", f"recipe {recipe.name} wants a C++ compiler: {cure}")
 
 
 def check_machine(recipe: Recipe) -> Iterator[Finding]:
     """Memory, disk and GPU against what the recipe was measured to need, or needs by the shape of its base."""
     memory, disk = psutil.virtual_memory().available / GB, shutil.disk_usage(ROOT).free / GB
-    for subject, free, needed in (("memory", memory, recipe.memory_gb), ("disk", disk, recipe.disk_gb)):
+    for subject, free, needed in (("memory", memory, recipe.machine.memory_gb), ("disk", disk, recipe.machine.disk_gb)):
         state = "ok" if free >= needed else "fail"
         cure = "" if state == "ok" else ": free some, or take a smaller recipe"
         yield Finding(state, subject, f"{free:.1f} GB free, recipe {recipe.name} needs about {needed:g} GB{cure}")
@@ -108,7 +99,7 @@ def check_machine(recipe: Recipe) -> Iterator[Finding]:
 
 def wants_gpu(recipe: Recipe) -> bool:
     """Whether the base is one that no CPU gets through: any but the lab's."""
-    return recipe.lab is None and recipe.base not in SETTINGS
+    return lab_of(recipe.base) is None
 
 
 def small(config: Any) -> bool:
@@ -130,15 +121,17 @@ def check_gpu(recipe: Recipe) -> Finding:
         stage, needed = largest_need(recipe, config)
     except DataError as error:
         return Finding("warn", "GPU", f"what is needed cannot be told: {error}")
-    needs = f"recipe {recipe.name} needs about {needed / GB:.0f} GB on each of {recipe.num_processes}, for {stage}"
-    if recipe.num_processes == 1:
+    needs = (
+        f"recipe {recipe.name} needs about {needed / GB:.0f} GB on each of {recipe.machine.num_processes}, for {stage}"
+    )
+    if recipe.machine.num_processes == 1:
         needs = f"recipe {recipe.name} needs one with about {needed / GB:.0f} GB, most of all for {stage}"
     found = torch.cuda.device_count()
     if not found and small(config):
         return Finding("warn", "GPU", f"none; recipe {recipe.name} runs on the CPU ({os.cpu_count()} cores), slowly")
-    if found < recipe.num_processes:
+    if found < recipe.machine.num_processes:
         return Finding("fail", "GPU", f"{found or 'none'} here; {needs}")
-    for number in range(recipe.num_processes):
+    for number in range(recipe.machine.num_processes):
         free, total = torch.cuda.mem_get_info(number)
         if free < needed:
             room = f"{free / GB:.1f} of {total / GB:.1f} GB free on {_card(number)}"
@@ -150,15 +143,15 @@ def check_gpu(recipe: Recipe) -> Finding:
 
 def cure(recipe: Recipe, stage: str) -> str:
     """What to change in a recipe whose `stage` does not fit, the cheapest first."""
-    batches = {"SFT": "sft_micro_batch", "DPO": "dpo_micro_batch"}
-    if (field := batches.get(stage)) and (getattr(recipe, field) or getattr(recipe, field.replace("_micro", ""))) > 1:
-        return f"set a smaller {field} in the recipe"
-    if stage in batches and not recipe.checkpointing:
-        return "set checkpointing in the recipe"
-    if stage in ("perplexity", "reference") and recipe.score_tokens > recipe.max_length:
-        return "set fewer score_tokens in the recipe"
-    if stage == "generation" and recipe.eval_batch > 1:
-        return "set a smaller eval_batch in the recipe"
+    sections = {"SFT": recipe.sft, "DPO": recipe.dpo}
+    if (sizes := sections.get(stage)) and (sizes.micro_batch or sizes.batch) > 1:
+        return f"set a smaller {stage.lower()}.micro_batch in the recipe"
+    if stage in sections and not recipe.machine.checkpointing:
+        return "set machine.checkpointing in the recipe"
+    if stage in ("perplexity", "reference") and recipe.machine.score_tokens > recipe.max_length:
+        return "set fewer machine.score_tokens in the recipe"
+    if stage == "generation" and recipe.evaluation.batch > 1:
+        return "set a smaller evaluation.batch in the recipe"
     if recipe.quantisation == "none":
         return "take NF4 (quantisation, or the recipe's -qlora)"
     return "take a larger card, or a smaller base"

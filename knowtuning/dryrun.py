@@ -98,8 +98,8 @@ def _judge_room(recipe: Recipe, config: PretrainedConfig, stages: list[Stage], w
         )
     room = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else psutil.virtual_memory().total
     said = f"{most / GB:.1f} of {room / GB:.1f} GB at most, for {where} ({how})"
-    if recipe.num_processes > 1:
-        said += f"; tried in one process, while the recipe shares training among {recipe.num_processes}"
+    if recipe.machine.num_processes > 1:
+        said += f"; tried in one process, while the recipe shares training among {recipe.machine.num_processes}"
     if most > room:
         return [Finding("fail", "fits", f"not here: {said}. Cure: {cure(recipe, where)}.")]
     return [Finding("ok", "fits", said)]

@@ -80,7 +80,7 @@ class Explorer:
     def answer(self, question: str, arm: str, temperature: float = 0.0, seed: int = 0) -> str:
         """What the arm says; see `look`."""
         decoding = DECODINGS["sampled"] | {"temperature": temperature} if temperature else DECODINGS["greedy"]
-        longest = self.run.recipe.max_new_tokens
+        longest = self.run.recipe.evaluation.max_new_tokens
         [row] = generate(self._under(arm), self.tokenizer, [question], decoding, longest, seed=seed)
         return row["answer"]
 

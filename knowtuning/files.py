@@ -13,6 +13,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def runs_folder() -> Path:
+    """Where runs are written: `runs/` of the repository, or the folder named by KNOWTUNING_RUNS."""
+    return ROOT / os.environ.get("KNOWTUNING_RUNS", "runs")
+
+
 class DataError(ValueError):
     """A file or a row that cannot be used; the message names the file, the row, the field and the cure."""
 

@@ -54,7 +54,7 @@ class Prospect:
             return annotators.annotate(recipe.lab, self.seed).train
         if not self.data:
             raise DataError(f"recipe {recipe.name} needs real text: give --data FILE.")
-        sizes = recipe.valid_rows, recipe.test_rows
+        sizes = recipe.data.valid_rows, recipe.data.test_rows
         return sources.draw(self.data, self.copy, self.rows, *sizes, self.seed)[0].train
 
     def open_teacher(self) -> AbstractContextManager[Teacher]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import time
@@ -10,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from knowtuning.files import ROOT, DataError, read_json, read_jsonl, sha256, shown, write_json, write_jsonl
-from knowtuning.recipe import RECIPES, get_recipe
+from knowtuning.files import DataError, read_json, read_jsonl, runs_folder, sha256, shown, write_json, write_jsonl
+from knowtuning.recipe import get_recipe, keep, lab_of
 
 # What a notebook leaves behind, by the beginning of its name inside the run: the longest beginning wins.
 WRITTEN_BY = {
@@ -30,11 +29,6 @@ WRITTEN_BY = {
     "teacher_quality.json": "A1_teacher_errors",
 }
 PACKAGES = ("knowtuning", "torch", "transformers", "trl", "peft", "bitsandbytes", "openai", "evaluate", "papermill")
-
-
-def runs_folder() -> Path:
-    """Where runs are written: `runs/` of the repository, or the folder named by KNOWTUNING_RUNS."""
-    return ROOT / os.environ.get("KNOWTUNING_RUNS", "runs")
 
 
 def versions() -> dict[str, str]:
@@ -70,6 +64,7 @@ class Run:
 
     def __init__(self, notebook: str, recipe: str, seed: int | None = None, arm: str = "", **parameters: Any) -> None:
         self.recipe = get_recipe(recipe)
+        recipe = keep(self.recipe)  # the name, where a path was given
         self.seed = seed
         self.step = f"{notebook}.{arm}" if arm else notebook
         self.runs = runs_folder()
@@ -88,7 +83,7 @@ class Run:
     @property
     def base(self) -> str | Path:
         """The base model: the folder that notebook 00 wrote, or the recipe's own folder or hub name."""
-        if self.recipe.base in RECIPES:
+        if lab_of(self.recipe.base):
             return self.runs / self.recipe.base / "base"
         return self.recipe.base
 

@@ -4,7 +4,9 @@ import signal
 
 import pytest
 
-from knowtuning.lab.settings import SMOKE
+from knowtuning.recipe import get_recipe
+
+SMOKE = get_recipe("smoke").lab
 
 # a shell's & hands on that Ctrl-C is ignored, and the commands that tests start and interrupt would inherit it
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,10 +14,12 @@ from knowtuning.data.card import data_card
 from knowtuning.evaluation import report
 from knowtuning.files import read_json, sha256
 from knowtuning.lab import annotators, base
-from knowtuning.lab.settings import SMOKE
 from knowtuning.lab.world import World
+from knowtuning.recipe import get_recipe
 from knowtuning.run import Run
 from knowtuning.training import models
+
+SMOKE = get_recipe("smoke").lab
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def test_an_adapter_without_scores_says_so(run):
     text, head = card(run, "adapters/sft")
     assert head["base_model"] == "smoke/base" and head["library_name"] == "peft" and "model-index" not in head
     assert head["pipeline_tag"] == "text-generation" and head["license"] == "apache-2.0" and "sft" in head["tags"]
-    assert "None yet: notebook 09 has not been run" in text and "| sft_learning_rate | `0.001` |" in text
+    assert "None yet: notebook 09 has not been run" in text and "| sft.learning_rate | `0.001` |" in text
     assert f"* `data/train.jsonl`: SHA-256 `{sha256(run.path('data/train.jsonl'))}`" in text
 
 
@@ -114,7 +116,7 @@ def test_scores_come_in_once_they_are_there_and_the_model_stays_the_same(run, ru
         low, high = result.metric_args["low"], result.metric_args["high"]
         assert [result.metric_value, low, high] == [round(found[key], 2) for key in ("value", "low", "high")]
         assert f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})" in text
-    assert "| dpo_learning_rate | `0.0002` |" in text and "* pairs: 3" in text and "dpo" in head["tags"]
+    assert "| dpo.learning_rate | `0.0002` |" in text and "* pairs: 3" in text and "dpo" in head["tags"]
     assert ModelCardData(**head, ignore_metadata_errors=False).to_dict() == head
 
 

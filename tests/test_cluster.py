@@ -124,12 +124,12 @@ def test_only_jobs_that_run_a_large_model_ask_for_gpus(tmp_path):
         return {rule: re.search(r"gpu=(\d+)", asked) for rule, asked in blocks}, dict(blocks)
 
     gpus, asked = resources("paper-13b-qlora")
-    processes = str(get_recipe("paper-13b-qlora").num_processes)
+    processes = str(get_recipe("paper-13b-qlora").machine.num_processes)
     for rule in ("vanilla_sft", "knowledge_augmentation", "knowledge_comparison"):
         assert gpus[rule][1] == processes
     for rule in ("shard_score", "difficult_knowledge", "evaluation"):
         assert gpus[rule][1] == "1"
-    assert f"mem_mb={int(1024 * get_recipe('paper-13b-qlora').memory_gb)}" in asked["vanilla_sft"]
+    assert f"mem_mb={int(1024 * get_recipe('paper-13b-qlora').machine.memory_gb)}" in asked["vanilla_sft"]
     assert gpus["extraction"] is gpus["shard_extract"] is None
     assert set(resources("smoke")[0].values()) == {None}
 

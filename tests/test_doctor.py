@@ -1,7 +1,6 @@
 """What the doctor says of GPUs and of bases on the hub; both are stood in for. Endpoints: test_prospect.py."""
 
 from collections import namedtuple
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -36,7 +35,7 @@ def test_a_gpu_is_judged_by_what_the_shape_needs(gpus):
     assert check_gpu(PAPER).state == "ok"
     gpus(1, free=20)
     found = check_gpu(PAPER)
-    assert found.state == "fail" and "20.0 of 80.0 GB free" in found.what and "smaller eval_batch" in found.what
+    assert found.state == "fail" and "20.0 of 80.0 GB free" in found.what and "smaller evaluation.batch" in found.what
     assert check_gpu(get_recipe("paper-7b-qlora")).state == "ok"
 
 
@@ -59,7 +58,7 @@ def test_processes_need_a_card_each(gpus):
 
 def test_a_small_base_needs_no_gpu_and_an_old_card_is_slow(gpus, untrained_base):
     gpus(0)
-    assert check_gpu(replace(PAPER, base=str(untrained_base))).state == "warn"
+    assert check_gpu(PAPER.replace(base=str(untrained_base))).state == "warn"
     gpus(1, capability=(7, 5))
     assert check_gpu(PAPER).state == "warn" and "no bfloat16" in check_gpu(PAPER).what
 
@@ -67,31 +66,25 @@ def test_a_small_base_needs_no_gpu_and_an_old_card_is_slow(gpus, untrained_base)
 @pytest.mark.parametrize(
     ("stage", "changes", "said"),
     [
-        ("SFT", {}, "sft_micro_batch"),
-        ("SFT", {"sft_micro_batch": 1, "checkpointing": False}, "checkpointing"),
-        ("DPO", {"dpo_micro_batch": 1}, "NF4"),
-        ("DPO", {"dpo_micro_batch": 1, "quantisation": "nf4"}, "larger card"),
+        ("SFT", {}, "sft.micro_batch"),
+        ("SFT", {"sft": {"micro_batch": 1}, "machine": {"checkpointing": False}}, "checkpointing"),
+        ("DPO", {"dpo": {"micro_batch": 1}}, "NF4"),
+        ("DPO", {"dpo": {"micro_batch": 1}, "quantisation": "nf4"}, "larger card"),
         ("perplexity", {}, "score_tokens"),
-        ("generation", {}, "eval_batch"),
+        ("generation", {}, "evaluation.batch"),
         ("load", {}, "NF4"),
     ],
 )
 def test_the_cure_is_the_cheapest_that_is_left(stage, changes, said):
-    assert said in cure(replace(PAPER, **changes), stage)
+    assert said in cure(PAPER.replace(**changes), stage)
 
 
 def test_packages_that_only_some_recipes_want(monkeypatch):
     monkeypatch.setattr("knowtuning.doctor.find_spec", lambda name: None)
     assert not list(check_extras(PAPER))
-    assert [found.state for found in check_extras(replace(PAPER, liger=True, engine="vllm"))] == ["fail", "fail"]
-
-
-def test_a_recipe_that_compiles_wants_a_compiler(monkeypatch):
-    compiling = replace(PAPER, compile=True)
-    monkeypatch.setenv("CXX", "python")
-    assert [(found.state, found.subject) for found in check_extras(compiling)] == [("ok", "compiler")]
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert [(found.state, found.subject) for found in check_extras(compiling)] == [("fail", "compiler")]
+    assert [
+        found.state for found in check_extras(PAPER.replace(machine={"liger": True}, evaluation={"engine": "vllm"}))
+    ] == ["fail", "fail"]
 
 
 @pytest.fixture
@@ -141,5 +134,5 @@ def test_a_hub_out_of_reach_is_a_warning(monkeypatch, hub):
 
 def test_a_base_in_a_folder_is_not_asked_for(hub, untrained_base):
     hub["status"] = 500
-    [found] = check_model(replace(PAPER, base=str(untrained_base)))
+    [found] = check_model(PAPER.replace(base=str(untrained_base)))
     assert found.state == "ok" and "folder" in found.what

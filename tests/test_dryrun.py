@@ -1,37 +1,33 @@
 """The dry run: the whole path on a machine without weights, without a key and, here, without a GPU."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from knowtuning.cli import main
 from knowtuning.dryrun import duration
-from knowtuning.recipe import RECIPES, get_recipe
+from knowtuning.recipe import get_recipe, keep
 from knowtuning.training import trial
 from knowtuning.training.models import load_base, new_adapter
 from knowtuning.training.stand_in import sequence_lengths, stand_in_facts, stand_in_pairs, stand_in_rows
 from knowtuning.training.stand_in import stand_in_tokenizer as tokenizer_of
 from knowtuning.training.trial import alone, bare, reduced, tokens_at_once
 
-SMALL = replace(
-    get_recipe("smoke"),
+SMALL = get_recipe("smoke").replace(
     name="trial",
     max_length=96,
-    sft_batch=2,
-    dpo_batch=2,
-    eval_batch=2,
-    score_tokens=256,
-    max_new_tokens=8,
+    sft={"batch": 2},
+    dpo={"batch": 2},
+    evaluation={"batch": 2, "max_new_tokens": 8},
+    machine={"score_tokens": 256},
 )
 STAGES = ("load", "SFT", "perplexity", "generation", "reference", "DPO")
 
 
 @pytest.fixture(autouse=True)
-def no_endpoint(monkeypatch):
+def no_endpoint(own_runs, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setitem(RECIPES, "trial", SMALL)
+    keep(SMALL)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a CPU does")
@@ -46,12 +42,12 @@ def test_it_goes_the_whole_path_and_says_what_all_data_would_take(capsys, tmp_pa
     assert "0.693" in shown and "teacher" not in shown
     for stage in ("SFT", "KA", "perplexity", "reference", "DPO", "answers"):
         assert any(line.startswith(f"{stage} ") and " M " in line for line in lines), stage
-    assert not list((tmp_path / "runs").iterdir()), "nothing is left behind"
+    assert [path.name for path in (tmp_path / "runs").rglob("*")] == ["trial", "recipe.yaml"], "nothing is left behind"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a CPU does")
-def test_fewer_layers_are_told_apart_from_what_was_not_measured(monkeypatch, untrained_base, capsys):
-    monkeypatch.setitem(RECIPES, "folder", replace(SMALL, name="folder", lab=None, base=str(untrained_base)))
+def test_fewer_layers_are_told_apart_from_what_was_not_measured(untrained_base, capsys):
+    keep(SMALL.replace(name="folder", lab=None, base=str(untrained_base)))
     assert main(["doctor", "--recipe", "folder", "--dry-run", "--layers", "1"]) == 0
     shown = capsys.readouterr().out
     assert "1 of 2 layers" in shown and "not measured" in shown and "Cards with room for the largest: L4" in shown
@@ -66,7 +62,7 @@ def test_what_does_not_fit_ends_with_its_cure(monkeypatch, capsys):
     monkeypatch.setattr(trial, "sft_trainer", too_large)
     assert main(["doctor", "--recipe", "trial", "--dry-run"]) == 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert "too little memory for SFT. Cure: set a smaller sft_micro_batch in the recipe." in shown
+    assert "too little memory for SFT. Cure: set a smaller sft.micro_batch in the recipe." in shown
 
 
 @pytest.mark.parametrize(
@@ -79,11 +75,11 @@ def test_a_wrong_option_is_one_sentence(capsys, options, said):
 
 
 def test_one_process_tries_its_own_micro_batches():
-    shared = replace(SMALL, num_processes=2, sft_batch=8, dpo_batch=4, parallel="fsdp")
+    shared = SMALL.replace(machine={"num_processes": 2, "parallel": "fsdp"}, sft={"batch": 8}, dpo={"batch": 4})
     one = alone(shared)
-    assert (one.num_processes, one.sft_micro_batch, one.dpo_micro_batch, one.sft_batch) == (1, 4, 2, 8)
+    assert (one.machine.num_processes, one.sft.micro_batch, one.dpo.micro_batch, one.sft.batch) == (1, 4, 2, 8)
     assert tokens_at_once(shared, "SFT") == 4 * 96 and tokens_at_once(shared, "DPO") == 2 * 2 * 96
-    assert reduced(one).sft_batch % reduced(one).sft_micro_batch == 0
+    assert reduced(one).sft.batch % reduced(one).sft.micro_batch == 0
 
 
 def test_a_base_is_bare_again_after_training(untrained_base):
@@ -91,7 +87,7 @@ def test_a_base_is_bare_again_after_training(untrained_base):
     names = [name for name, _ in base.named_modules()]
     tokenizer = tokenizer_of("plain")
     model = new_adapter(base, SMALL, seed=0)
-    trial.train_rows(model, tokenizer, trial.usual_rows(tokenizer, 2, SMALL), replace(SMALL, val_size=0), 2)
+    trial.train_rows(model, tokenizer, trial.usual_rows(tokenizer, 2, SMALL), SMALL.replace(data={"val_size": 0}), 2)
     again = bare(model)
     assert again is base and [name for name, _ in again.named_modules()] == names
     assert "forward" not in vars(again) and not again.is_gradient_checkpointing and not again.training
@@ -101,7 +97,7 @@ def test_a_base_is_bare_again_after_training(untrained_base):
 def test_the_text_has_the_lengths_that_are_assumed(form):
     tokenizer, lengths = tokenizer_of(form), sequence_lengths(30, 512)
     rows = stand_in_rows(tokenizer, lengths)
-    recipe = replace(SMALL, max_length=512)
+    recipe = SMALL.replace(max_length=512)
     assert trial._tokens(tokenizer, rows, recipe) == pytest.approx(sum(lengths), rel=0.02)
     assert trial._tokens(tokenizer, trial.long_rows(tokenizer, 3, recipe), recipe) == 3 * 512
     pairs = stand_in_pairs(tokenizer, rows)

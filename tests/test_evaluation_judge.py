@@ -22,10 +22,12 @@ from knowtuning.evaluation.judge import (
 from knowtuning.knowledge.aspects import ASPECTS
 from knowtuning.lab.judges import JudgeErrors, LabJudge
 from knowtuning.lab.oracle import Oracle
-from knowtuning.lab.settings import LAB
 from knowtuning.lab.world import World
+from knowtuning.recipe import get_recipe
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import JUDGE, accept
+
+LAB = get_recipe("lab").lab
 
 
 class Fake:

@@ -12,10 +12,12 @@ from knowtuning.files import DataError
 from knowtuning.lab.annotators import annotate
 from knowtuning.lab.noise import ErrorRates, NoisyOracle
 from knowtuning.lab.rules import answer as english_rules
-from knowtuning.lab.settings import LAB
 from knowtuning.lab.world import World
+from knowtuning.recipe import get_recipe
 from knowtuning.teacher.prompts import ReplyError, check
 from knowtuning.teacher.server import open_teacher
+
+LAB = get_recipe("lab").lab
 
 CANAL = """\
 - id: canal

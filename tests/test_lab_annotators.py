@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from statistics import mean
 
 import pytest
 
 from knowtuning.lab.annotators import annotate, narrow
-from knowtuning.lab.settings import LAB, SMOKE
 from knowtuning.lab.world import World
+from knowtuning.recipe import get_recipe
+
+LAB = get_recipe("lab").lab
+SMOKE = get_recipe("smoke").lab
 
 SIZES = {split: sum(count for _, count in getattr(LAB, split)) for split in ("train", "valid", "test")}
 
@@ -87,7 +89,7 @@ def test_the_narrow_set_asks_the_test_entities_for_few_things_and_is_the_same_fo
 
 def test_annotators_err_as_often_as_they_are_told_to_and_never_otherwise():
     for share in (0.0, 0.3):
-        settings = replace(LAB, false_share=share)
+        settings = LAB.replace(false_share=share)
         world = World.load(settings)
         told = [
             statement

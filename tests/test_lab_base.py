@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,11 +8,12 @@ import torch
 
 from knowtuning.lab.base import auc, build_model, knowledge, pretrain
 from knowtuning.lab.corpus import train_tokenizer
-from knowtuning.lab.settings import SMOKE, Tier
 from knowtuning.lab.world import World
+from knowtuning.recipe import Tier, get_recipe
 
-TINY = replace(
-    SMOKE,
+SMOKE = get_recipe("smoke").lab
+
+TINY = SMOKE.replace(
     tiers=(Tier("known", 12, 20), Tier("told 0", 4, 0)),
     hidden=32,
     intermediate=64,
@@ -77,7 +77,7 @@ def test_pretraining_is_the_same_twice(trained, tmp_path):
 
 def test_pretraining_stops_at_a_loss_that_is_not_finite(tmp_path):
     with pytest.raises(RuntimeError, match="the loss is nan at step 2: lower the learning rate"):
-        pretrain(replace(TINY, learning_rate=math.inf), tmp_path)
+        pretrain(TINY.replace(learning_rate=math.inf), tmp_path)
     assert not any(tmp_path.iterdir())
 
 
@@ -139,7 +139,7 @@ def test_auc_by_hand():
 
 def test_weights_are_seeded(tokenizer):
     one, same, other = (
-        build_model(replace(TINY, base_seed=seed), tokenizer).state_dict()["model.embed_tokens.weight"]
+        build_model(TINY.replace(base_seed=seed), tokenizer).state_dict()["model.embed_tokens.weight"]
         for seed in (0, 0, 1)
     )
     assert torch.equal(one, same) and not torch.equal(one, other)

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from knowtuning.data.records import prompt_text
 from knowtuning.lab.corpus import asked_entities, documents, pack, train_tokenizer
-from knowtuning.lab.settings import SMOKE, Tier
 from knowtuning.lab.world import World
+from knowtuning.recipe import Tier, get_recipe
 
-SMALL = replace(
-    SMOKE,
+SMOKE = get_recipe("smoke").lab
+
+SMALL = SMOKE.replace(
     tiers=(Tier("known", 20, 8), Tier("rare", 20, 3), Tier("told 0", 4, 0)),
     train=(("known", 5),),
     valid=(),
@@ -114,4 +114,4 @@ def test_a_document_longer_than_the_window_is_named(corpus, tokenizer):
 
 def test_the_corpus_is_the_same_twice_and_another_with_another_seed(world, corpus):
     assert documents(World.load(SMALL)) == corpus
-    assert documents(World.load(replace(SMALL, base_seed=1))) != corpus
+    assert documents(World.load(SMALL.replace(base_seed=1))) != corpus

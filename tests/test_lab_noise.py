@@ -8,12 +8,13 @@ from knowtuning.lab.annotators import annotate
 from knowtuning.lab.judges import JudgeErrors, LabJudge, judge_errors
 from knowtuning.lab.noise import ErrorRates, NoisyOracle, error_percent
 from knowtuning.lab.oracle import Oracle
-from knowtuning.lab.settings import LAB
 from knowtuning.lab.world import World
-from knowtuning.recipe import RECIPES, get_recipe
+from knowtuning.recipe import get_recipe
 from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.prompts import TASKS, check
 from knowtuning.teacher.server import is_local, load_model
+
+LAB = get_recipe("lab").lab
 
 ROWS = annotate(LAB).train
 
@@ -228,7 +229,7 @@ def test_a_judge_is_known_by_its_name():
 @pytest.mark.parametrize("name", ["lab-errors-10", "lab-errors-30", "smoke-errors-30"])
 def test_a_recipe_with_errors_differs_in_its_teacher_alone(name):
     recipe = get_recipe(name)
-    plain = RECIPES[recipe.base]
-    differing = {field for field in vars(plain) if getattr(plain, field) != getattr(recipe, field)}
+    plain = get_recipe(recipe.base)
+    differing = {field for field, value in plain if value != getattr(recipe, field)}
     assert differing == {"name", "about", "teacher"}
     assert error_percent(recipe.teacher) == int(name.rpartition("-")[2])

@@ -8,8 +8,10 @@ import pytest
 
 from knowtuning.lab.annotators import annotate
 from knowtuning.lab.oracle import Oracle
-from knowtuning.lab.settings import LAB
 from knowtuning.lab.world import World
+from knowtuning.recipe import get_recipe
+
+LAB = get_recipe("lab").lab
 
 
 @pytest.fixture(scope="module", params=["medical", "generic"])

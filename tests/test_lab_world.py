@@ -9,8 +9,11 @@ import pytest
 import yaml
 
 from knowtuning.files import DataError
-from knowtuning.lab.settings import LAB, SMOKE, LabSettings, Tier
 from knowtuning.lab.world import WORLDS, World
+from knowtuning.recipe import LabSettings, Tier, get_recipe
+
+LAB = get_recipe("lab").lab
+SMOKE = get_recipe("smoke").lab
 
 NAMES = sorted(path.stem for path in WORLDS.glob("*.yaml"))
 
@@ -187,6 +190,6 @@ def test_a_world_that_could_not_be_read_back_is_refused(change, reason):
 
 def test_settings_that_ask_for_more_entities_than_there_are_name_the_tier():
     with pytest.raises(ValueError, match="tier 'known' has 3 entities"):
-        LabSettings(tiers=(Tier("known", 3, 5),), train=(("known", 4),), valid=(), test=())
+        SMOKE.replace(tiers=(Tier("known", 3, 5),), train=(("known", 4),), valid=(), test=())
     with pytest.raises(ValueError, match="'rare' is asked about"):
-        LabSettings(tiers=(Tier("known", 700, 5),), train=(("known", 4),), valid=(("rare", 1),), test=())
+        SMOKE.replace(tiers=(Tier("known", 700, 5),), train=(("known", 4),), valid=(("rare", 1),), test=())

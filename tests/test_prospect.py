@@ -186,9 +186,8 @@ def test_the_doctor_fails_where_the_model_or_the_endpoint_is_not(monkeypatch):
 
 
 def test_the_doctor_measures_the_machine_and_the_packages():
-    from dataclasses import replace
 
-    small, large = get_recipe("lab"), replace(get_recipe("lab"), memory_gb=1e6)
+    small, large = get_recipe("lab"), get_recipe("lab").replace(machine={"memory_gb": 1e6})
     assert {found.subject: found.state for found in check_machine(small)}["disk"] == "ok"
     assert {found.subject: found.state for found in check_machine(large)}["memory"] == "fail"
     assert [found.state for found in check_packages()] == ["ok"]

@@ -19,8 +19,8 @@ from knowtuning.knowledge.extract import extract_facts
 from knowtuning.knowledge.rewrite import rewrite
 from knowtuning.lab import annotators
 from knowtuning.lab.oracle import Oracle
-from knowtuning.lab.settings import SMOKE
 from knowtuning.lab.world import World
+from knowtuning.recipe import get_recipe
 from knowtuning.run import Run
 from knowtuning.shards import method as of_method
 from knowtuning.shards.gather import gather, scores, share, write_artefacts
@@ -28,6 +28,8 @@ from knowtuning.shards.shard import STAGES, Shard, blocks, parse_shard
 from knowtuning.shards.stages import load_scorer, run_stage, scored_by
 from knowtuning.teacher.budget import Price
 from knowtuning.teacher.client import Teacher
+
+SMOKE = get_recipe("smoke").lab
 
 ROWS = annotators.annotate(SMOKE, 0).train
 WORLD = World.load(SMOKE)

@@ -3,9 +3,10 @@
 import pytest
 
 from knowtuning.arms import ARMS
-from knowtuning.lab.settings import LAB
 from knowtuning.recipe import get_recipe
 from knowtuning.study.plan import CONTROLS, STUDIED, STUDIES, Method, at_point, get_study
+
+LAB = get_recipe("lab").lab
 
 LAB_STUDY = STUDIES["lab"]
 

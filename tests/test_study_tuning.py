@@ -34,9 +34,9 @@ def test_nothing_tried_is_nothing_chosen():
 
 def test_a_multiple_scales_the_rate_that_an_arm_is_trained_with():
     lab = get_recipe("lab")
-    assert learning_rate(lab, "sft", 2.0) == scaled(lab, 2.0).sft_learning_rate == 2 * lab.sft_learning_rate
-    assert learning_rate(lab, "rlaif", 0.5) == scaled(lab, 0.5).dpo_learning_rate == lab.dpo_learning_rate / 2
-    assert learning_rate(lab, "ka_preferred", 1.0) == lab.sft_learning_rate
+    assert learning_rate(lab, "sft", 2.0) == scaled(lab, 2.0).sft.learning_rate == 2 * lab.sft.learning_rate
+    assert learning_rate(lab, "rlaif", 0.5) == scaled(lab, 0.5).dpo.learning_rate == lab.dpo.learning_rate / 2
+    assert learning_rate(lab, "ka_preferred", 1.0) == lab.sft.learning_rate
 
 
 def test_means_of_a_point_pool_the_share_of_correct_facts_and_keep_tiers_apart():

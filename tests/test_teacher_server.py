@@ -222,7 +222,9 @@ def test_a_local_model_brings_its_server_along_and_takes_it_away(tmp_path, monke
 
 
 def test_the_oracle_of_the_lab_answers_over_http(tmp_path, monkeypatch):
-    from knowtuning.lab.settings import SMOKE
+    from knowtuning.recipe import get_recipe
+
+    SMOKE = get_recipe("smoke").lab
     from knowtuning.lab.world import World
 
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)

@@ -3,36 +3,27 @@
 import inspect
 import math
 import random
-from dataclasses import replace
 
 import pytest
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
 from peft import PeftModel
-from torch._dynamo.utils import counters
 from torch.nn.functional import logsigmoid
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
-from knowtuning.files import DataError
-from knowtuning.lab.settings import SMOKE
 from knowtuning.lab.world import World
 from knowtuning.recipe import get_recipe
-from knowtuning.training.compiled import compiler
 from knowtuning.training.dpo import dpo_examples, dpo_loss, dpo_trainer, step_zero, train_dpo
 from knowtuning.training.models import load_adapter, load_base, load_tokenizer, new_adapter, save_adapter
 from knowtuning.training.packed import packed
 from knowtuning.training.prompts import encode, fit
 from knowtuning.training.sft import PackedTrainer, sft_examples, train_sft
 
-RECIPE = replace(
-    get_recipe("smoke"),
-    sft_epochs=3,
-    sft_batch=4,
-    sft_learning_rate=1e-2,
-    dpo_batch=4,
-    dpo_learning_rate=2e-3,
-    val_size=4,
+SMOKE = get_recipe("smoke").lab
+
+RECIPE = get_recipe("smoke").replace(
+    sft={"epochs": 3, "batch": 4, "learning_rate": 1e-2}, dpo={"batch": 4, "learning_rate": 2e-3}, data={"val_size": 4}
 )
 
 
@@ -140,7 +131,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(model, tokenizer, rows):
 
 
 def test_the_walks_that_a_step_is_spared_change_nothing(untrained_base, tokenizer, rows, monkeypatch):
-    recipe = replace(RECIPE, lora_dropout=0.3, sft_epochs=1)
+    recipe = RECIPE.replace(lora={"dropout": 0.3}, sft={"epochs": 1})
     found = []
     for spared in (True, False):
         for name in () if spared else ("train", "_clip_grad_norm", "get_train_dataloader"):
@@ -156,26 +147,6 @@ def test_the_walks_that_a_step_is_spared_change_nothing(untrained_base, tokenize
     assert max(weight.abs().max() for name, weight in ours.items() if "lora_B" in name) > 1e-3
 
 
-@pytest.mark.skipif(not compiler(), reason="needs a C++ compiler")
-def test_compiled_layers_train_alike(untrained_base, tokenizer, rows):
-    recipe = replace(RECIPE, sft_epochs=1, val_size=0, quantisation="none")
-    found = []
-    for compile in (False, True):
-        graphs = counters["stats"]["unique_graphs"]
-        model = new_adapter(load_base(untrained_base, "none"), recipe, 0)
-        _, losses, _ = train_sft(model, tokenizer, rows, replace(recipe, compile=compile), seed=0)
-        assert (counters["stats"]["unique_graphs"] > graphs) == compile
-        assert model.get_base_model().base_model._compiled_call_impl is None
-        found.append([row["loss"] for row in losses])
-    assert found[0] == pytest.approx(found[1], abs=1e-5) and found[0][0] > found[0][-1]
-
-
-def test_compiling_without_a_compiler_says_what_to_install(monkeypatch, model, tokenizer, rows):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(DataError, match="needs a C.. compiler: install g.., or name one in CXX"):
-        train_sft(model, tokenizer, rows, replace(RECIPE, compile=True), seed=0)
-
-
 @pytest.fixture
 def adapted(model, untrained_base, tokenizer, rows, tmp_path):
     """An adapter that differs from the base, loaded to be trained further."""
@@ -185,7 +156,7 @@ def adapted(model, untrained_base, tokenizer, rows, tmp_path):
 
 
 def test_dpo_starts_at_ln_2_and_learns_every_aspect(adapted, tokenizer, pairs, tmp_path):
-    trainer = dpo_trainer(adapted, tokenizer, pairs, replace(RECIPE, dpo_epochs=8), 0, tmp_path / "dpo")
+    trainer = dpo_trainer(adapted, tokenizer, pairs, RECIPE.replace(dpo={"epochs": 8}), 0, tmp_path / "dpo")
     start = step_zero(trainer)
     assert [row["aspect"] for row in start] == ["completeness", "logicality"]
     for row in start:

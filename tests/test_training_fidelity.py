@@ -4,8 +4,6 @@ The formulas are written here once more, plainly: padded batches, all logits, a 
 computes them; ours run without padding, on labelled positions only, from a reference that is computed beforehand.
 """
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, logsigmoid
@@ -20,8 +18,12 @@ from knowtuning.training.prompts import PROMPTS, SYSTEM, encode, encode_within, 
 from knowtuning.training.sft import sft_trainer
 
 IGNORE = -100
-RECIPE = replace(
-    get_recipe("smoke"), quantisation="none", sft_batch=5, dpo_batch=5, val_size=0, lora_targets=("q_proj", "v_proj")
+RECIPE = get_recipe("smoke").replace(
+    quantisation="none",
+    sft={"batch": 5},
+    dpo={"batch": 5},
+    data={"val_size": 0},
+    lora={"targets": ("q_proj", "v_proj")},
 )
 ROWS = [
     {"question": f"What is the thing of number {'very ' * n}{n}?", "answer": f"It is {'a word and ' * (5 - n)}{n}."}
@@ -128,7 +130,7 @@ def test_dpo_loss_is_that_of_the_formulas(untrained_base, adapter, tokenizer, tm
 
     model = load_adapter(load_base(untrained_base, "none"), adapter, trainable=True)
     untuned = load_base(untrained_base, "none") if reference == "base" else None
-    recipe = replace(RECIPE, dpo_sft_mean=sft_mean)
+    recipe = RECIPE.replace(dpo={"sft_mean": sft_mean})
     trainer = dpo_trainer(
         model, tokenizer, PAIRS, recipe, 0, tmp_path / "dpo", gamma, beta, reference_model=untuned, watched=0
     )
@@ -206,14 +208,14 @@ def test_the_chat_form_is_the_tokenizers_own(tokenizer, untrained_base):
 def test_the_papers_recipes_hold_what_the_scripts_say():
     for name in ("paper-7b", "paper-13b"):
         recipe = get_recipe(name)
-        assert (recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout) == (8, 16, 0.0)
-        assert recipe.lora_targets == ("q_proj", "v_proj") and recipe.quantisation == "none"
-        assert (recipe.sft_learning_rate, recipe.sft_batch, recipe.sft_epochs) == (1e-4, 32, 3)
-        assert (recipe.dpo_learning_rate, recipe.dpo_batch, recipe.dpo_epochs) == (1e-5, 16, 1)
-        assert (recipe.max_length, recipe.max_new_tokens, recipe.val_size, recipe.test_rows) == (
+        assert (recipe.lora.rank, recipe.lora.alpha, recipe.lora.dropout) == (8, 16, 0.0)
+        assert recipe.lora.targets == ("q_proj", "v_proj") and recipe.quantisation == "none"
+        assert (recipe.sft.learning_rate, recipe.sft.batch, recipe.sft.epochs) == (1e-4, 32, 3)
+        assert (recipe.dpo.learning_rate, recipe.dpo.batch, recipe.dpo.epochs) == (1e-5, 16, 1)
+        assert (recipe.max_length, recipe.evaluation.max_new_tokens, recipe.data.val_size, recipe.data.test_rows) == (
             1024,
             512,
             100,
             200,
         )
-        assert (recipe.prompt, recipe.dpo_sft_mean) == ("llmtuner-0.5.3", "answers")
+        assert (recipe.prompt, recipe.dpo.sft_mean) == ("llmtuner-0.5.3", "answers")

@@ -1,7 +1,5 @@
 """The arithmetic of memory against tensors that are counted, and the plan of a whole run."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from transformers import DynamicCache, LlamaConfig
@@ -92,13 +90,16 @@ def test_the_cache_of_generation_is_counted_exactly():
 def test_needs_grow_with_what_they_depend_on():
     config = config_of(RECIPE.base)
     usual = needs(RECIPE, config)
-    assert needs(replace(RECIPE, checkpointing=False), config)["SFT"].total > usual["SFT"].total
-    assert needs(replace(RECIPE, quantisation="none"), config)["DPO"].weights > 3 * usual["DPO"].weights
-    assert needs(replace(RECIPE, eval_batch=8), config)["generation"].total < usual["generation"].total
-    assert needs(replace(RECIPE, num_processes=2, parallel="fsdp"), config)["SFT"].weights == usual["SFT"].weights // 2
+    assert needs(RECIPE.replace(machine={"checkpointing": False}), config)["SFT"].total > usual["SFT"].total
+    assert needs(RECIPE.replace(quantisation="none"), config)["DPO"].weights > 3 * usual["DPO"].weights
+    assert needs(RECIPE.replace(evaluation={"batch": 8}), config)["generation"].total < usual["generation"].total
+    assert (
+        needs(RECIPE.replace(machine={"num_processes": 2, "parallel": "fsdp"}), config)["SFT"].weights
+        == usual["SFT"].weights // 2
+    )
     assert largest_need(RECIPE, config) == ("generation", usual["generation"].total)
     more = needs(RECIPE, config, {"SFT": 100_000.0})["SFT"].activations
-    assert more > 100_000 * 32 * RECIPE.sft_micro_batch * RECIPE.max_length
+    assert more > 100_000 * 32 * RECIPE.sft.micro_batch * RECIPE.max_length
 
 
 def test_a_plan_follows_the_rows_and_the_layers():
@@ -109,4 +110,4 @@ def test_a_plan_follows_the_rows_and_the_layers():
     assert large[0].seconds == pytest.approx(2 * small[0].seconds) and small[1].seconds == 2 * small[0].seconds
     assert small[0].seconds == pytest.approx(small[0].tokens / 500)
     assert plan(RECIPE, config, stages, 1, 1000)[0].seconds > 15 * small[0].seconds
-    assert small[2].tokens == 2 * RECIPE.test_rows * RECIPE.max_new_tokens
+    assert small[2].tokens == 2 * RECIPE.data.test_rows * RECIPE.evaluation.max_new_tokens

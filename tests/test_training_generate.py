@@ -1,7 +1,7 @@
 """Answers: batches change nothing, seeds repeat, and vLLM stands behind the same function."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -135,7 +135,7 @@ def adapter(tmp_path):
     return tmp_path / "sft"
 
 
-PAPER = replace(get_recipe("smoke"), engine="vllm", dtype="bfloat16")
+PAPER = get_recipe("smoke").replace(dtype="bfloat16", evaluation={"engine": "vllm"})
 
 
 def test_vllm_loads_the_base_and_the_adapter(vllm, adapter):
@@ -148,7 +148,7 @@ def test_vllm_loads_the_base_and_the_adapter(vllm, adapter):
         "max_lora_rank": 16,
     }
     assert policy.adapter == LoRARequest("sft", 1, str(adapter))
-    bare = load_policy(replace(PAPER, quantisation="none"), "a/base")
+    bare = load_policy(PAPER.replace(quantisation="none"), "a/base")
     assert bare.adapter is None and bare.model.made == {"model": "a/base", "dtype": "bfloat16"}
 
 

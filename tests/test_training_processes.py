@@ -1,7 +1,5 @@
 """Two processes train what one trains: the same losses, and the same adapter."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -11,8 +9,8 @@ from knowtuning.training.dpo import dpo_trainer, train_dpo
 from knowtuning.training.models import load_base, load_tokenizer, new_adapter
 from knowtuning.training.sft import train_sft
 
-RECIPE = replace(
-    get_recipe("smoke"), quantisation="none", sft_batch=4, sft_epochs=2, dpo_batch=4, val_size=4, dpo_epochs=2
+RECIPE = get_recipe("smoke").replace(
+    quantisation="none", sft={"batch": 4, "epochs": 2}, dpo={"batch": 4, "epochs": 2}, data={"val_size": 4}
 )
 ROWS = [
     {"question": f"What is the thing {'very ' * (n % 5)}{n}?", "answer": f"It is {'a word and ' * (n % 7)}{n}."}
@@ -47,7 +45,7 @@ def same_adapters(one, other):
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_sft_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokenizer, parallel):
     alone, losses, numbers = train_sft(fresh(untrained_base), tokenizer, ROWS, RECIPE, seed=0)
-    two = replace(RECIPE, num_processes=2, parallel=parallel)
+    two = RECIPE.replace(machine={"num_processes": 2, "parallel": parallel})
     together, theirs, their_numbers = train_sft(fresh(untrained_base), tokenizer, ROWS, two, seed=0)
     assert [row["step"] for row in theirs] == [row["step"] for row in losses]
     for one, other in zip(losses, theirs, strict=True):
@@ -59,7 +57,7 @@ def test_sft_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokeni
 def test_dpo_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokenizer, tmp_path):
     found = []
     for processes in (1, 2):
-        recipe = replace(RECIPE, num_processes=processes, dpo_micro_batch=2)
+        recipe = RECIPE.replace(machine={"num_processes": processes}, dpo={"micro_batch": 2})
         trainer = dpo_trainer(fresh(untrained_base), tokenizer, PAIRS, recipe, 0, tmp_path / str(processes))
         found.append(train_dpo(trainer))
     for ours, theirs in zip(found[0][1] + found[0][2], found[1][1] + found[1][2], strict=True):
@@ -68,17 +66,11 @@ def test_dpo_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokeni
 
 
 def test_a_process_that_fails_is_told_in_one_sentence(untrained_base, tokenizer):
-    two = replace(RECIPE, num_processes=2, max_length=1)
+    two = RECIPE.replace(max_length=1, machine={"num_processes": 2})
     with pytest.raises(RuntimeError, match=r"^training in 2 processes failed: \w+Error: \S"):
         launch.train_elsewhere(fresh(untrained_base), two, {"stage": "sft", "rows": "none", "seed": 0})
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(ValueError, match="sft_batch is 4, which 3 processes"):
-        replace(RECIPE, num_processes=3)
-
-
-def test_compiled_layers_are_refused_where_the_model_is_shared():
-    with pytest.raises(ValueError, match="compile is not made for fsdp"):
-        replace(RECIPE, num_processes=2, parallel="fsdp", compile=True)
-    replace(RECIPE, num_processes=2, compile=True)
+    with pytest.raises(ValueError, match="sft.batch is 4, which 3 processes"):
+        RECIPE.replace(machine={"num_processes": 3})

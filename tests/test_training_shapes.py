@@ -1,17 +1,16 @@
 """Shapes of bases whose weights are not here: numbers of weights, and bytes that equal those of loaded models."""
 
-from dataclasses import replace
-
 import pytest
 
 from knowtuning.files import DataError
 from knowtuning.lab.base import build_model
-from knowtuning.lab.settings import SMOKE
 from knowtuning.recipe import get_recipe
 from knowtuning.training.gauge import tensor_bytes
 from knowtuning.training.models import load_base, new_adapter, trainable_parameters
 from knowtuning.training.shapes import adapter_parameters, config_of, parameters, weight_bytes, with_layers
 from knowtuning.training.stand_in import stand_in_tokenizer
+
+SMOKE = get_recipe("smoke").lab
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ def test_the_bytes_of_a_base_are_those_of_the_loaded_one(untrained_base, quantis
 
 
 def test_the_adapters_weights_are_those_that_training_moves(untrained_base):
-    recipe = replace(get_recipe("smoke"), lora_rank=4, lora_targets=("q_proj", "down_proj"))
+    recipe = get_recipe("smoke").replace(lora={"rank": 4, "targets": ("q_proj", "down_proj")})
     adapted = new_adapter(load_base(untrained_base), recipe, seed=0)
     assert adapter_parameters(config_of(str(untrained_base)), recipe) == trainable_parameters(adapted)
 

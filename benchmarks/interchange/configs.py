@@ -32,9 +32,9 @@ def sft_config(recipe: Recipe, base: Path, data: Path, start_token: str, seed: i
         "dataset": "ka",
         "eval_dataset": "ka",
         "per_device_eval_batch_size": 1,  # its loss is a mean of batch means: of the answers' means
-        "num_train_epochs": recipe.sft_epochs,
-        "per_device_train_batch_size": recipe.sft_batch,
-        "learning_rate": recipe.sft_learning_rate,
+        "num_train_epochs": recipe.sft.epochs,
+        "per_device_train_batch_size": recipe.sft.batch,
+        "learning_rate": recipe.sft.learning_rate,
     }
 
 
@@ -50,16 +50,16 @@ def dpo_config(
         "stage": "dpo",
         "dataset": "kc",
         "eval_dataset": "kc",
-        "per_device_eval_batch_size": recipe.dpo_batch,
+        "per_device_eval_batch_size": recipe.dpo.batch,
         "adapter_name_or_path": str(start),
         "ref_model": str(base),
         "ref_model_adapters": str(start),
         "pref_loss": "sigmoid",
         "pref_beta": PREF_BETA,
         "pref_ftx": PREF_FTX,
-        "num_train_epochs": recipe.dpo_epochs,
-        "per_device_train_batch_size": recipe.dpo_batch,
-        "learning_rate": recipe.dpo_learning_rate,
+        "num_train_epochs": recipe.dpo.epochs,
+        "per_device_train_batch_size": recipe.dpo.batch,
+        "learning_rate": recipe.dpo.learning_rate,
     }
 
 
@@ -78,10 +78,10 @@ def _shared(recipe: Recipe, base: Path, data: Path, start_token: str, seed: int,
         "tokenized_path": str(output / "tokenised"),
         "output_dir": str(output / "adapter"),
         "finetuning_type": "lora",
-        "lora_rank": recipe.lora_rank,
-        "lora_alpha": recipe.lora_alpha,
-        "lora_dropout": recipe.lora_dropout,
-        "lora_target": ",".join(recipe.lora_targets),
+        "lora_rank": recipe.lora.rank,
+        "lora_alpha": recipe.lora.alpha,
+        "lora_dropout": recipe.lora.dropout,
+        "lora_target": ",".join(recipe.lora.targets),
         "lr_scheduler_type": "cosine",
         "max_grad_norm": 1.0,
         "logging_steps": 1,

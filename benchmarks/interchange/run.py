@@ -126,7 +126,7 @@ def answer(policy: Any, tokenizer: Any, run: Run) -> dict[str, Any]:
     from knowtuning.training.generate import generate
 
     question = run.read("data/valid.jsonl")[0]["question"]
-    [answered] = generate(policy, tokenizer, [question], max_new_tokens=run.recipe.max_new_tokens)
+    [answered] = generate(policy, tokenizer, [question], max_new_tokens=run.recipe.evaluation.max_new_tokens)
     return {"question": question, **answered}
 
 

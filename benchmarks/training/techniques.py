@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -95,7 +94,7 @@ class Bench:
 
     def __init__(self, run: Run, stage: str, rows: int, folder: Path) -> None:
         self.run, self.stage, self.folder = run, stage, folder
-        self.recipe = replace(run.recipe, quantisation="none", val_size=0, sft_epochs=1)
+        self.recipe = run.recipe.replace(quantisation="none", data={"val_size": 0}, sft={"epochs": 1})
         self.tokenizer = models.load_tokenizer(run.need("base"))
         self.rows = (read_alpaca(run.need("ka.json")) if stage == "sft" else read_ranking(run.need("kc.json")))[-rows:]
         self.seconds: dict[str, list[float]] = {}
@@ -112,7 +111,7 @@ class Bench:
         return dpo.dpo_trainer(model, self.tokenizer, pairs, recipe, 0, self.folder, watched=0)
 
     def train(self, off: str, gauge: bool = False) -> None:
-        recipe = replace(self.recipe, checkpointing=off == "kept activations")
+        recipe = self.recipe.replace(machine={"checkpointing": off == "kept activations"})
         with without(off):
             trainer = self.trainer(recipe)
             trainer.remove_callback(PrinterCallback)

@@ -12,7 +12,6 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=0, help="only the first rows (default: all)")
     chosen = parser.parse_args()
     run = Run("training", recipe=chosen.recipe, seed=0)
-    recipe = replace(run.recipe, quantisation="none", val_size=0, compile=chosen.way == "compiled")
+    recipe = run.recipe.replace(quantisation="none", data={"val_size": 0})
     tokenizer = models.load_tokenizer(run.need("base"))
     model = models.load_base(run.need("base"), "none")
     # fewer rows are those of the file's beginning, as LLaMA-Factory's max_samples takes them
@@ -100,9 +99,9 @@ def stock_sft(model: Any, tokenizer: Any, rows: list[dict], recipe: Recipe, chos
     examples, _ = sft.sft_examples(tokenizer, rows, recipe.max_length)
     arguments = SFTConfig(
         output_dir=str(chosen.folder),
-        per_device_train_batch_size=recipe.sft_batch,
-        num_train_epochs=recipe.sft_epochs,
-        learning_rate=recipe.sft_learning_rate,
+        per_device_train_batch_size=recipe.sft.batch,
+        num_train_epochs=recipe.sft.epochs,
+        learning_rate=recipe.sft.learning_rate,
         max_length=recipe.max_length,
         seed=0,
         **SETTINGS,
@@ -126,7 +125,7 @@ def ours_dpo(model: Any, tokenizer: Any, pairs: list[dict], recipe: Recipe, chos
         0,
     )
     dpo.add_reference = timed
-    recipe = replace(recipe, dpo_sft_mean="answers")  # LLaMA-Factory's
+    recipe = recipe.replace(dpo={"sft_mean": "answers"})  # LLaMA-Factory's
     trainer = dpo.dpo_trainer(
         model, tokenizer, [pair | {"aspect": ""} for pair in pairs], recipe, 0, chosen.folder, watched=0
     )
@@ -143,9 +142,9 @@ def stock_dpo(model: Any, tokenizer: Any, pairs: list[dict], recipe: Recipe, cho
     examples, _ = dpo.dpo_examples(tokenizer, pairs, recipe.max_length)
     arguments = DPOConfig(
         output_dir=str(chosen.folder),
-        per_device_train_batch_size=recipe.dpo_batch,
-        num_train_epochs=recipe.dpo_epochs,
-        learning_rate=recipe.dpo_learning_rate,
+        per_device_train_batch_size=recipe.dpo.batch,
+        num_train_epochs=recipe.dpo.epochs,
+        learning_rate=recipe.dpo.learning_rate,
         max_length=recipe.max_length,
         beta=0.1,
         loss_type=["sigmoid", "sft"],

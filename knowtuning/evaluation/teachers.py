@@ -219,13 +219,14 @@ def print_quality(model: str, directory: Path | str, concurrency: int = 16, max_
     from rich.table import Table
 
     from knowtuning.lab.annotators import annotate
-    from knowtuning.lab.settings import LAB
+    from knowtuning.recipe import get_recipe
     from knowtuning.teacher.server import open_teacher
 
     in_lab = model.startswith("lab-oracle")
     with open_teacher(model, directory, concurrency=concurrency, max_cost=max_cost) as teacher:
         if in_lab:
-            quality = measure_lab(teacher, World.load(LAB), annotate(LAB).train)
+            lab = get_recipe("lab").lab
+            quality = measure_lab(teacher, World.load(lab), annotate(lab).train)
         else:
             quality = measure(teacher, load_labels())
     console = Console() if Console().is_terminal else Console(width=80)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from knowtuning.lab.settings import LabSettings
 from knowtuning.lab.world import World
+from knowtuning.recipe import LabSettings
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ def annotate(settings: LabSettings, seed: int = 0) -> Splits:
     reference in logical order. Valid and test are the same for every seed; the train entities, and what is said of
     them, are drawn anew from the entities left over.
 
-    >>> from knowtuning.lab.settings import SMOKE
-    >>> sorted(annotate(SMOKE).train[0])
+    >>> from knowtuning.recipe import get_recipe
+    >>> sorted(annotate(get_recipe("smoke").lab).train[0])
     ['answer', 'id', 'question', 'source']
     """
     world = World.load(settings)

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from knowtuning.lab.corpus import documents, pack, train_tokenizer
-from knowtuning.lab.settings import LabSettings
 from knowtuning.lab.world import World
+from knowtuning.recipe import LabSettings
 
 PROBED = 24  # entities whose facts are asked for while training
 DECAY = 0.25  # share of the steps in which the learning rate falls

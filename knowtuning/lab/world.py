@@ -11,7 +11,7 @@ from functools import cached_property
 import yaml
 
 from knowtuning.files import ROOT, DataError
-from knowtuning.lab.settings import LAB, LabSettings
+from knowtuning.recipe import LabSettings, get_recipe
 
 WORLDS = ROOT / "data" / "lab"
 
@@ -69,8 +69,8 @@ class World:
 
     @classmethod
     def load(cls, world: LabSettings | str) -> World:
-        """Read the world that `world` names; a bare name such as "medical" takes the other settings of `LAB`."""
-        settings = replace(LAB, world=world) if isinstance(world, str) else world
+        """Read the world that `world` names; a bare name such as "medical" takes the other settings of recipe lab."""
+        settings = get_recipe("lab").lab.replace(world=world) if isinstance(world, str) else world
         path = WORLDS / f"{settings.world}.yaml"
         if not path.exists():
             known = ", ".join(sorted(found.stem for found in WORLDS.glob("*.yaml")))

@@ -102,7 +102,7 @@ def load_scorer(run: Run) -> Scorer:
     tokenizer = models.load_tokenizer(base, run.recipe.prompt)
     model = models.load_base(base, run.recipe.quantisation, run.recipe.dtype)
     model = models.load_adapter(model, adapter).eval()
-    return lambda facts, questions: score_facts(model, tokenizer, facts, questions, run.recipe.score_tokens)
+    return lambda facts, questions: score_facts(model, tokenizer, facts, questions, run.recipe.machine.score_tokens)
 
 
 def scored_by(run: Run, condition_on_question: bool) -> dict[str, Any]:

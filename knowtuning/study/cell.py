@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class Cell:
     @cached_property
     def scored_facts(self) -> list[dict]:
         questions = {row["id"]: row["question"] for row in self.data.train}
-        return score_facts(self.model("sft"), self.tokenizer, self.facts, questions, self.recipe.score_tokens)
+        return score_facts(self.model("sft"), self.tokenizer, self.facts, questions, self.recipe.machine.score_tokens)
 
     def augmented(self, select: str) -> list[dict]:
         """D_ka: the original rows, and those rewritten from the facts that `select` takes for difficult."""
@@ -97,7 +97,12 @@ class Cell:
         """What the SFT model itself says to the training questions, for the baselines."""
         path = self.folder / "samples.jsonl"
         if not path.exists():
-            options = (self.responses, self.recipe.max_new_tokens, 4 * self.recipe.eval_batch, self.seed)
+            options = (
+                self.responses,
+                self.recipe.evaluation.max_new_tokens,
+                4 * self.recipe.evaluation.batch,
+                self.seed,
+            )
             write_jsonl(path, samples.draw(self.model("sft"), self.tokenizer, self.data.train, *options))
         return read_jsonl(path)
 
@@ -118,7 +123,7 @@ class Cell:
                 references = {row["id"]: row["answer"] for row in self.data.train}
                 rewards, _ = facttune.fact_scores(teacher, self.own_answers, references)
             else:
-                sizes = (self.confidence_samples, self.confidence_tokens, 8 * self.recipe.eval_batch, self.seed)
+                sizes = (self.confidence_samples, self.confidence_tokens, 8 * self.recipe.evaluation.batch, self.seed)
                 # the base is asked, as by Tian et al.: SFT answers narrow questions with whole descriptions
                 rewards, _ = facttune.confidences(teacher, self._base(), self.tokenizer, self.own_answers, *sizes)
         return facttune.pairs(self.own_answers, rewards, limit, self.seed)[0]
@@ -160,11 +165,11 @@ class Cell:
         if arm == "ka_preferred":
             # batches and steps of the DPO that it stands beside
             rows = [{"question": pair["question"], "answer": pair["chosen"]} for pair in self.compared]
-            recipe = replace(recipe, sft_batch=recipe.dpo_batch, sft_epochs=recipe.dpo_epochs)
+            recipe = recipe.replace(sft={"batch": recipe.dpo.batch, "epochs": recipe.dpo.epochs})
             model = models.load_adapter(self._base(), self.adapter("ka"), trainable=True)
         else:
             longer = arm == "sft_longer"
-            recipe = replace(recipe, sft_epochs=2 * recipe.sft_epochs) if longer else recipe
+            recipe = recipe.replace(sft={"epochs": 2 * recipe.sft.epochs}) if longer else recipe
             rows = self.augmented(SELECTIONS[arm] or self.method.select) if arm in SELECTIONS else self.data.train
             model = models.new_adapter(self._base(), recipe, self.seed)
         model, _, numbers = sft.train_sft(model, self.tokenizer, rows, recipe, self.seed)
@@ -217,7 +222,7 @@ class Cell:
         """Let `model` answer `rows`, and count what it says."""
         asked = [row["question"] for row in rows]
         how = "sampled" if decoding == "sampled" else "greedy"
-        sizes = (self.recipe.max_new_tokens, 2 * self.recipe.eval_batch, self.seed)
+        sizes = (self.recipe.evaluation.max_new_tokens, 2 * self.recipe.evaluation.batch, self.seed)
         replies = generate.generate(model, self.tokenizer, asked, how, *sizes)
         return report.score_answers(rows, replies, self.world, with_bertscore=False)[0]
 
@@ -229,7 +234,7 @@ def run_cell(cell: Cell, arms: Iterable[str], say: Callable[[str], None] = lambd
         start = time.time()
         answers[arm] = cell.answers(arm)
         say(f"{cell.recipe.name} seed {cell.seed}: {arm} ({time.time() - start:.0f} s)")
-    if cell.recipe.bertscore:
+    if cell.recipe.evaluation.bertscore:
         _add_bertscore(cell, answers)
     trained = {arm: cell.place(arm) / "training.json" for arm in answers if arm != "base"}
     record = {
@@ -260,16 +265,14 @@ def _add_bertscore(cell: Cell, answers: dict[str, dict[str, list[dict]]]) -> Non
 
 def scaled(recipe: Recipe, rate: float) -> Recipe:
     """The recipe with both learning rates times `rate`."""
-    return replace(
-        recipe,
-        sft_learning_rate=rate * recipe.sft_learning_rate,
-        dpo_learning_rate=rate * recipe.dpo_learning_rate,
+    return recipe.replace(
+        sft={"learning_rate": rate * recipe.sft.learning_rate}, dpo={"learning_rate": rate * recipe.dpo.learning_rate}
     )
 
 
 def learning_rate(recipe: Recipe, arm: str, rate: float) -> float:
     """The learning rate that an arm is trained with."""
-    return rate * (recipe.dpo_learning_rate if by_dpo(arm) else recipe.sft_learning_rate)
+    return rate * (recipe.dpo.learning_rate if by_dpo(arm) else recipe.sft.learning_rate)
 
 
 def by_dpo(arm: str) -> bool:

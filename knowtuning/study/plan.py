@@ -119,4 +119,4 @@ def get_study(name: str) -> Study:
 def at_point(point: Point) -> Recipe:
     """The recipe of a point, with its annotators."""
     recipe = get_recipe(point.recipe)
-    return replace(recipe, lab=replace(recipe.lab, false_share=point.false_share))
+    return recipe.replace(lab=recipe.lab.replace(false_share=point.false_share))

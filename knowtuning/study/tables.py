@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from knowtuning.files import DataError, read_json, shown
-from knowtuning.lab.settings import LAB
+from knowtuning.recipe import get_recipe
 from knowtuning.study.claims import BANDS, PRICED_AS
 from knowtuning.study.cost import mean_over_cells
 from knowtuning.study.plan import Method
 from knowtuning.study.rows import read_rows
+
+LAB = get_recipe("lab").lab
 
 if TYPE_CHECKING:
     from IPython.display import Markdown

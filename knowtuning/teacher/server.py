@@ -61,12 +61,12 @@ def load_model(name: str, settings: str = "lab") -> Model:
         from knowtuning.lab.judges import LabJudge, judge_errors
         from knowtuning.lab.noise import ErrorRates, NoisyOracle, error_percent
         from knowtuning.lab.oracle import Oracle
-        from knowtuning.lab.settings import SETTINGS
         from knowtuning.lab.world import World
+        from knowtuning.recipe import lab_of
 
-        if settings not in SETTINGS:
-            raise TeacherError(f"There is no lab called {settings!r}: use one of {', '.join(SETTINGS)}.")
-        world = World.load(SETTINGS[settings])
+        if (lab := lab_of(settings)) is None:
+            raise TeacherError(f"There is no lab called {settings!r}: give the name of a recipe that has one.")
+        world = World.load(lab)
         if (errors := judge_errors(name)) is not None:
             return LabJudge(world, errors).answer
         percent = error_percent(name)

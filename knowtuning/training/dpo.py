@@ -149,7 +149,9 @@ def dpo_trainer(
     watching = watch(examples, pairs, watched, seed)
     trainer = build_trainer(model, tokenizer, examples, watching, recipe, seed, output, gamma, beta)
     # after the trainer, which gives the adapter the dtype that policy and reference must share
-    add_reference(trainer, examples, reference_model or trainer.model, Path(output) / "reference", recipe.score_tokens)
+    add_reference(
+        trainer, examples, reference_model or trainer.model, Path(output) / "reference", recipe.machine.score_tokens
+    )
     trainer.train_dataset, trainer.eval_dataset = datasets(examples, watching)
     trainer.recipe = recipe
     trainer.job = {"stage": "dpo", "examples": examples, "watched": watching, "seed": seed}
@@ -169,8 +171,8 @@ def build_trainer(
     beta: float,
 ) -> PreferenceTrainer:
     """The trainer over tokenised examples, those to be `watched` by aspect."""
-    steps = -(-len(examples) // recipe.dpo_batch) * recipe.dpo_epochs
-    at_once = recipe.dpo_micro_batch or recipe.dpo_batch // recipe.num_processes
+    steps = -(-len(examples) // recipe.dpo.batch) * recipe.dpo.epochs
+    at_once = recipe.dpo.micro_batch or recipe.dpo.batch // recipe.machine.num_processes
     train, evaluated = datasets(examples, watched)
     trainer = PreferenceTrainer(
         model=model,
@@ -180,11 +182,11 @@ def build_trainer(
         data_collator=collate_pairs,
         args=DPOConfig(
             output_dir=str(output),
-            num_train_epochs=recipe.dpo_epochs,
+            num_train_epochs=recipe.dpo.epochs,
             per_device_train_batch_size=at_once,
-            gradient_accumulation_steps=recipe.dpo_batch // (at_once * recipe.num_processes),
+            gradient_accumulation_steps=recipe.dpo.batch // (at_once * recipe.machine.num_processes),
             per_device_eval_batch_size=max([1, *map(len, watched.values())]),
-            learning_rate=recipe.dpo_learning_rate,
+            learning_rate=recipe.dpo.learning_rate,
             max_length=recipe.max_length,
             beta=beta,
             eval_strategy="steps" if watched else "no",
@@ -194,7 +196,7 @@ def build_trainer(
             **shared_arguments(recipe),
         ),
     )
-    trainer.gamma, trainer.sft_mean, trainer.compiles = gamma, recipe.dpo_sft_mean, recipe.compile
+    trainer.gamma, trainer.sft_mean = gamma, recipe.dpo.sft_mean
     return trainer
 
 

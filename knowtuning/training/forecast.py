@@ -25,7 +25,7 @@ RESERVE = 2**30  # CUDA itself, and what its allocator cannot use
 TRAINED = ("SFT", "DPO")
 # tokens of the largest evaluation while training: a batch of validation rows; the watched pairs of one aspect
 EVALUATED = {
-    "SFT": lambda recipe: recipe.eval_batch * recipe.max_length,
+    "SFT": lambda recipe: recipe.evaluation.batch * recipe.max_length,
     "DPO": lambda recipe: 2 * WATCHED * recipe.max_length,
 }
 PAIRS = 3  # per row: one for each aspect
@@ -60,8 +60,8 @@ def needs(recipe: Recipe, config: PretrainedConfig, per_token: dict[str, float] 
         elif stage == "generation":
             made = _generation(recipe, config)
         else:
-            made = recipe.score_tokens * forward(recipe, config)
-        shared = recipe.num_processes if stage in TRAINED and recipe.parallel == "fsdp" else 1
+            made = recipe.machine.score_tokens * forward(recipe, config)
+        shared = recipe.machine.num_processes if stage in TRAINED and recipe.machine.parallel == "fsdp" else 1
         made += _dequantised(recipe, config)
         found[stage] = Need(whole // shared, _adapter(recipe, config, stage), round(made))
     return found
@@ -81,13 +81,13 @@ def cache_bytes(config: PretrainedConfig, tokens: int, dtype: str) -> int:
 
 def _kept(recipe: Recipe, config: PretrainedConfig) -> float:
     """Bytes of a token that every layer keeps: all for its backward pass, or with checkpointing its input alone."""
-    return _bytes(recipe, config, (1, 0) if recipe.checkpointing else KEPT)
+    return _bytes(recipe, config, (1, 0) if recipe.machine.checkpointing else KEPT)
 
 
 def _training(recipe: Recipe, config: PretrainedConfig, stage: str, kept: float) -> float:
     """Bytes of the largest training pass: what all layers keep, and the layer at work, or the head if that is more."""
     tokens = tokens_at_once(recipe, stage)
-    layer = _bytes(recipe, config, WORKING) + (_bytes(recipe, config, KEPT) if recipe.checkpointing else 0)
+    layer = _bytes(recipe, config, WORKING) + (_bytes(recipe, config, KEPT) if recipe.machine.checkpointing else 0)
     head = HEAD + tokens * _bytes(recipe, config, (2, 0))
     return tokens * kept * config.num_hidden_layers + max(tokens * layer, head)
 
@@ -96,7 +96,9 @@ def _generation(recipe: Recipe, config: PretrainedConfig) -> float:
     """Bytes of the keys and values of a batch's full answers, of reading its prompts, and of drawing a token."""
     cache = cache_bytes(config, tokens_at_once(recipe, "generation"), recipe.dtype)
     prompts = PROMPT_TOKENS * forward(recipe, config)
-    return cache * (1 + 2 / config.num_hidden_layers) + recipe.eval_batch * (prompts + SAMPLING * config.vocab_size)
+    return cache * (1 + 2 / config.num_hidden_layers) + recipe.evaluation.batch * (
+        prompts + SAMPLING * config.vocab_size
+    )
 
 
 def forward(recipe: Recipe, config: PretrainedConfig) -> float:
@@ -145,13 +147,13 @@ def plan(recipe: Recipe, config: PretrainedConfig, stages: list[Stage], layers: 
     """
     length = mean_length(recipe.max_length)
     pairs = PAIRS * rows * 2 * length
-    answers = 2 * recipe.test_rows * recipe.max_new_tokens
+    answers = 2 * recipe.data.test_rows * recipe.evaluation.max_new_tokens
     parts = (
-        ("SFT", "SFT", rows * recipe.sft_epochs * length),
-        ("KA", "SFT", AUGMENTED * rows * recipe.sft_epochs * length),
+        ("SFT", "SFT", rows * recipe.sft.epochs * length),
+        ("KA", "SFT", AUGMENTED * rows * recipe.sft.epochs * length),
         ("perplexity", "perplexity", rows * length),
         ("reference", "reference", pairs),
-        ("DPO", "DPO", pairs * recipe.dpo_epochs),
+        ("DPO", "DPO", pairs * recipe.dpo.epochs),
         ("answers", "generation", answers),
     )
     whole = matrix_parameters(config)

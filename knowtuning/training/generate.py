@@ -25,7 +25,7 @@ DECODINGS: dict[str, dict[str, Any]] = {
 
 def load_policy(recipe: Recipe, base: str | Path, adapter: str | Path | None = None) -> Any:
     """The base, under an adapter if one is named, in the engine of the recipe: what `generate` takes as its model."""
-    if recipe.engine == "vllm":
+    if recipe.evaluation.engine == "vllm":
         return VllmEngine(base, adapter, recipe.quantisation, recipe.dtype)
     model = load_base(base, recipe.quantisation, recipe.dtype)
     return load_adapter(model, adapter) if adapter else model

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ WORKER = "knowtuning.training.worker"
 
 def wants_processes(recipe: Recipe) -> bool:
     """Whether this process should hand training over to `num_processes` others; not if it is one of them."""
-    return recipe.num_processes > 1 and "LOCAL_RANK" not in os.environ
+    return recipe.machine.num_processes > 1 and "LOCAL_RANK" not in os.environ
 
 
 def train_elsewhere(model: Any, recipe: Recipe, job: dict[str, Any]) -> dict[str, Any]:
-    """Train the adapter of `model` in `recipe.num_processes` processes on this machine; the model gets the result.
+    """Train the adapter of `model` in the recipe's `num_processes` on this machine; the model gets the result.
 
     Args:
         model: base with adapter; while the others train it waits in main memory.
@@ -42,10 +41,10 @@ def train_elsewhere(model: Any, recipe: Recipe, job: dict[str, Any]) -> dict[str
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_adapter(model, folder / "start", "Where training starts.")
-        told = {"base": model.name_or_path, "recipe": asdict(recipe) | {"lab": None}, **job}
+        told = {"base": model.name_or_path, "recipe": recipe.model_dump(mode="json"), **job}
         write_json(folder / "job.json", told)
         _make_room(model, device)
-        _torchrun(folder, recipe.num_processes)
+        _torchrun(folder, recipe.machine.num_processes)
         model.to(device)
         set_peft_model_state_dict(model, load_peft_weights(str(folder / "adapter"), device=str(device)))
         return read_json(folder / "result.json")

@@ -82,10 +82,10 @@ def new_adapter(model: Any, recipe: Recipe, seed: int) -> PeftModel:
     """Put a fresh LoRA adapter on the base; B starts at zero, so that the adapted model equals the base."""
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=recipe.lora_rank,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.lora_dropout,
-        target_modules=list(recipe.lora_targets),
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules="all-linear" if recipe.lora.targets == "all-linear" else list(recipe.lora.targets),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)

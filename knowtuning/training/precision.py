@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from knowtuning.lab.base import knowledge
@@ -27,7 +26,7 @@ def compare_precisions(
     tokenizer = load_tokenizer(base, recipe.prompt)
     world = World.load(recipe.lab) if recipe.lab else None
     asked = sorted(world.entities, key=world.exposures.get, reverse=True)[:entities] if world else []
-    short = replace(recipe, sft_epochs=1, val_size=min(recipe.val_size, examples // 4))
+    short = recipe.replace(sft={"epochs": 1}, data={"val_size": min(recipe.data.val_size, examples // 4)})
     compared = []
     for quantisation, dtype in CHOICES:
         model = load_base(base, quantisation, dtype)
@@ -35,7 +34,7 @@ def compare_precisions(
         start = time.perf_counter()
         adapted = new_adapter(model, short, seed)
         _, _, numbers = train_sft(adapted, tokenizer, rows[:examples], short, seed)
-        trained = numbers["rows"] - short.val_size
+        trained = numbers["rows"] - short.data.val_size
         compared.append(
             {
                 "weights": "NF4" if quantisation == "nf4" else dtype,

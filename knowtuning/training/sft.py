@@ -122,11 +122,11 @@ def sft_trainer(
     The validation examples are the first `val_size` of a permutation with seed 42, taken out of the training rows
     (LLaMA-Factory's `val_size`); without any, nothing is evaluated and the last checkpoint is the best.
     """
-    held = set(holdout(len(rows), recipe.val_size))
-    at_once = recipe.sft_micro_batch or recipe.sft_batch // recipe.num_processes
+    held = set(holdout(len(rows), recipe.data.val_size))
+    at_once = recipe.sft.micro_batch or recipe.sft.batch // recipe.machine.num_processes
     train, _ = sft_examples(tokenizer, [r for i, r in enumerate(rows) if i not in held], recipe.max_length)
     valid, _ = sft_examples(tokenizer, [rows[i] for i in sorted(held)], recipe.max_length)
-    steps = -(-len(train) // recipe.sft_batch) * recipe.sft_epochs
+    steps = -(-len(train) // recipe.sft.batch) * recipe.sft.epochs
     every = max(1, steps // 10)
     trainer = AnswerTrainer(
         model=model,
@@ -136,24 +136,23 @@ def sft_trainer(
         data_collator=collate,
         args=SFTConfig(
             output_dir=str(output),
-            num_train_epochs=recipe.sft_epochs,
+            num_train_epochs=recipe.sft.epochs,
             per_device_train_batch_size=at_once,
-            gradient_accumulation_steps=recipe.sft_batch // (at_once * recipe.num_processes),
-            per_device_eval_batch_size=recipe.eval_batch,
-            learning_rate=recipe.sft_learning_rate,
+            gradient_accumulation_steps=recipe.sft.batch // (at_once * recipe.machine.num_processes),
+            per_device_eval_batch_size=recipe.evaluation.batch,
+            learning_rate=recipe.sft.learning_rate,
             max_length=recipe.max_length,
             eval_strategy="steps" if valid else "no",
             eval_steps=every,
             save_strategy="steps" if valid else "no",
             save_steps=every,
             save_total_limit=1,
-            load_best_model_at_end=bool(valid) and recipe.num_processes == 1,
+            load_best_model_at_end=bool(valid) and recipe.machine.num_processes == 1,
             metric_for_best_model="eval_loss",
             seed=seed,
             **shared_arguments(recipe),
         ),
     )
-    trainer.compiles = recipe.compile
     return trainer
 
 
@@ -173,13 +172,13 @@ def shared_arguments(recipe: Recipe) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "report_to": "none",
         "disable_tqdm": True,
-        "gradient_checkpointing": recipe.checkpointing,
-        "use_liger_kernel": recipe.liger,
+        "gradient_checkpointing": recipe.machine.checkpointing,
+        "use_liger_kernel": recipe.machine.liger,
         "bf16": device() != "cpu",
         "use_cpu": device() == "cpu",
         "dataloader_pin_memory": device() != "cpu",
         "ddp_find_unused_parameters": False,
-        "fsdp": recipe.parallel == "fsdp" and recipe.num_processes > 1,
+        "fsdp": recipe.machine.parallel == "fsdp" and recipe.machine.num_processes > 1,
     }
 
 

@@ -10,8 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel
 
 from knowtuning.files import DataError
-from knowtuning.lab.settings import SETTINGS, LabSettings
-from knowtuning.recipe import Recipe
+from knowtuning.recipe import LabSettings, Recipe, lab_of
 
 _LLAMA_2 = {"vocab_size": 32000, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
 # as their config.json files on the hub say
@@ -43,8 +42,8 @@ def config_of(base: str) -> PretrainedConfig:
     """
     if base in SHAPES:
         return LlamaConfig(**SHAPES[base])
-    if base in SETTINGS:
-        return _of_lab(SETTINGS[base])
+    if settings := lab_of(base):
+        return _of_lab(settings)
     try:
         return AutoConfig.from_pretrained(base)
     except (OSError, ValueError) as error:
@@ -94,10 +93,16 @@ def matrix_parameters(config: PretrainedConfig) -> int:
 def adapter_parameters(config: PretrainedConfig, recipe: Recipe) -> int:
     """Number of weights of the recipe's LoRA adapter: rank times (inputs + outputs) of each matrix it is put on."""
     return sum(
-        recipe.lora_rank * (module.in_features + module.out_features)
+        recipe.lora.rank * (module.in_features + module.out_features)
         for name, module in weightless(config).named_modules()
-        if name.rpartition(".")[2] in recipe.lora_targets
+        if _is_target(name.rpartition(".")[2], module, recipe.lora.targets)
     )
+
+
+def _is_target(name: str, module: torch.nn.Module, targets: str | tuple[str, ...]) -> bool:
+    if targets == "all-linear":  # PEFT's word
+        return type(module) is torch.nn.Linear and name != "lm_head"
+    return name in targets
 
 
 def weight_bytes(config: PretrainedConfig, quantisation: str, dtype: str) -> int:

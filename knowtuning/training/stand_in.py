@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from knowtuning.knowledge.aspects import ASPECTS
 from knowtuning.lab.corpus import prose, train_tokenizer
-from knowtuning.lab.settings import SMOKE
 from knowtuning.lab.world import World
+from knowtuning.recipe import get_recipe
 from knowtuning.training.prompts import encode, use_form
 
 # Assumed of the data, not measured: the median answers of Dolly and MedQuAD have 65 and 152 words, Llama-2's tokenizer
@@ -29,7 +29,7 @@ ASSUMED = (
 
 def stand_in_tokenizer(prompt: str) -> PreTrainedTokenizerBase:
     """The smallest lab's tokenizer in a form of `prompts.PROMPTS`; its ids lie inside every base's vocabulary."""
-    return use_form(train_tokenizer(World.load(SMOKE)), "plain" if prompt == "chat" else prompt)
+    return use_form(train_tokenizer(World.load(get_recipe("smoke").lab)), "plain" if prompt == "chat" else prompt)
 
 
 def sequence_lengths(count: int, longest: int) -> list[int]:
@@ -97,6 +97,6 @@ def _text(tokenizer: PreTrainedTokenizerBase, tokens: int, chance: random.Random
 @cache
 def _story(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Everything that the smallest world has to tell, as token ids."""
-    world, chance = World.load(SMOKE), random.Random(0)
+    world, chance = World.load(get_recipe("smoke").lab), random.Random(0)
     told = [f" {prose(world, entity, world.relation, chance)}" for entity in world.entities]
     return [token for text in told for token in encode(tokenizer, "", text)[1]]

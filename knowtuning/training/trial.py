@@ -60,31 +60,22 @@ def alone(recipe: Recipe) -> Recipe:
 
     A trial is so short that compiling would be most of its steps.
     """
-    return replace(
-        recipe,
-        sft_micro_batch=recipe.sft_micro_batch or recipe.sft_batch // recipe.num_processes,
-        dpo_micro_batch=recipe.dpo_micro_batch or recipe.dpo_batch // recipe.num_processes,
-        sft_epochs=1,
-        dpo_epochs=1,
-        val_size=0,
-        num_processes=1,
-        compile=False,
-        parallel="ddp",
+    return recipe.replace(
+        sft={"micro_batch": recipe.sft.micro_batch or recipe.sft.batch // recipe.machine.num_processes, "epochs": 1},
+        dpo={"micro_batch": recipe.dpo.micro_batch or recipe.dpo.batch // recipe.machine.num_processes, "epochs": 1},
+        data={"val_size": 0},
+        machine={"num_processes": 1, "parallel": "ddp"},
     )
 
 
 def reduced(recipe: Recipe) -> Recipe:
     """The same with passes so short that a CPU gets through a few layers of a large base."""
-    return replace(
-        recipe,
-        sft_batch=2,
-        sft_micro_batch=1,
-        dpo_batch=1,
-        dpo_micro_batch=1,
+    return recipe.replace(
         max_length=min(recipe.max_length, 256),
-        score_tokens=512,
-        eval_batch=2,
-        max_new_tokens=8,
+        sft={"batch": 2, "micro_batch": 1},
+        dpo={"batch": 1, "micro_batch": 1},
+        machine={"score_tokens": 512},
+        evaluation={"batch": 2, "max_new_tokens": 8},
     )
 
 
@@ -92,11 +83,11 @@ def tokens_at_once(recipe: Recipe, stage: str) -> int:
     """Tokens of the largest pass of a stage: micro-batches of the longest sequences, scoring's budget, full answers."""
     one = alone(recipe)
     of_stage = {
-        "SFT": one.sft_micro_batch * recipe.max_length,
-        "DPO": 2 * one.dpo_micro_batch * recipe.max_length,
-        "generation": recipe.eval_batch * (stand_in.PROMPT_TOKENS + recipe.max_new_tokens),
+        "SFT": one.sft.micro_batch * recipe.max_length,
+        "DPO": 2 * one.dpo.micro_batch * recipe.max_length,
+        "generation": recipe.evaluation.batch * (stand_in.PROMPT_TOKENS + recipe.evaluation.max_new_tokens),
     }
-    return of_stage.get(stage, recipe.score_tokens)
+    return of_stage.get(stage, recipe.machine.score_tokens)
 
 
 def walk(config: PretrainedConfig, recipe: Recipe, steps: int, whole: bool = True) -> Iterator[Stage]:
@@ -158,53 +149,57 @@ def _loaded(model: Any, seconds: float) -> Stage:
 
 
 def _sft(model: Any, tokenizer: Any, recipe: Recipe, steps: int, whole: bool) -> Stage:
-    micro = recipe.sft_micro_batch
-    held = recipe.eval_batch if whole else 0
-    long, usual = long_rows(tokenizer, micro + held, recipe), usual_rows(tokenizer, steps * recipe.sft_batch, recipe)
-    largest = partial(train_rows, model, tokenizer, long, replace(recipe, val_size=held), micro)
-    timed = partial(train_rows, model, tokenizer, usual, recipe, recipe.sft_batch)
+    micro = recipe.sft.micro_batch
+    held = recipe.evaluation.batch if whole else 0
+    long, usual = long_rows(tokenizer, micro + held, recipe), usual_rows(tokenizer, steps * recipe.sft.batch, recipe)
+    largest = partial(train_rows, model, tokenizer, long, recipe.replace(data={"val_size": held}), micro)
+    timed = partial(train_rows, model, tokenizer, usual, recipe, recipe.sft.batch)
     return _measured("SFT", model, recipe, largest, timed, _tokens(tokenizer, usual, recipe), not whole)
 
 
 def train_rows(model: Any, tokenizer: Any, rows: list[dict], recipe: Recipe, batch: int) -> float:
     """Train an epoch in batches of `batch`; the seconds of its steps."""
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = sft_trainer(model, tokenizer, rows, replace(recipe, sft_batch=batch), 0, scratch)
+        trainer = sft_trainer(model, tokenizer, rows, recipe.replace(sft={"batch": batch}), 0, scratch)
         trainer.add_callback(clock := StepClock())
         run_trainer(trainer, "SFT")
     return clock.seconds
 
 
 def _perplexity(model: Any, tokenizer: Any, recipe: Recipe) -> Stage:
-    rows = usual_rows(tokenizer, max(1, round(recipe.score_tokens / stand_in.mean_length(recipe.max_length))), recipe)
+    rows = usual_rows(
+        tokenizer, max(1, round(recipe.machine.score_tokens / stand_in.mean_length(recipe.max_length))), recipe
+    )
     facts, questions = stand_in.stand_in_facts(tokenizer, rows), {row["id"]: row["question"] for row in rows}
-    score = partial(score_facts, model, tokenizer, facts, questions, recipe.score_tokens)
+    score = partial(score_facts, model, tokenizer, facts, questions, recipe.machine.score_tokens)
     timed = partial(seconds_of, score)
     return _measured("perplexity", model, recipe, score, timed, _tokens(tokenizer, rows, recipe))
 
 
 def _generation(model: Any, tokenizer: Any, recipe: Recipe) -> Stage:
-    questions = [row["question"] for row in usual_rows(tokenizer, recipe.eval_batch, recipe)]
-    fewer = max(1, recipe.max_new_tokens // 8)
-    whole = partial(generate, model, tokenizer, questions, "sampled", recipe.max_new_tokens, recipe.eval_batch)
-    short = partial(generate, model, tokenizer, questions, "sampled", fewer, recipe.eval_batch)
+    questions = [row["question"] for row in usual_rows(tokenizer, recipe.evaluation.batch, recipe)]
+    fewer = max(1, recipe.evaluation.max_new_tokens // 8)
+    whole = partial(
+        generate, model, tokenizer, questions, "sampled", recipe.evaluation.max_new_tokens, recipe.evaluation.batch
+    )
+    short = partial(generate, model, tokenizer, questions, "sampled", fewer, recipe.evaluation.batch)
     # a random base as good as never ends an answer
     return _measured("generation", model, recipe, whole, partial(seconds_of, short), fewer * len(questions))
 
 
 def _dpo(model: Any, tokenizer: Any, recipe: Recipe, steps: int, whole: bool, folder: Path) -> tuple[Stage, Stage]:
     """The reference's pass over the pairs, and the training; one peak for both."""
-    micro = recipe.dpo_micro_batch
+    micro = recipe.dpo.micro_batch
     count = max(micro, WATCHED) if whole else micro
     long = stand_in.stand_in_pairs(tokenizer, long_rows(tokenizer, count, recipe))
     long = [pair | {"aspect": ASPECTS[0]} for pair in long]  # evaluated together
-    usual = stand_in.stand_in_pairs(tokenizer, usual_rows(tokenizer, steps * recipe.dpo_batch, recipe))
+    usual = stand_in.stand_in_pairs(tokenizer, usual_rows(tokenizer, steps * recipe.dpo.batch, recipe))
     tokens = sum(
         _tokens(tokenizer, [{"question": pair["question"], "answer": pair[side]} for pair in usual], recipe)
         for side in SIDES
     )
     found = {}
-    largest = partial(train_pairs, model, tokenizer, long, replace(recipe, dpo_batch=micro), folder / "long")
+    largest = partial(train_pairs, model, tokenizer, long, recipe.replace(dpo={"batch": micro}), folder / "long")
 
     def timed() -> float:
         found.update(train_pairs(model, tokenizer, usual, recipe, folder / "usual"))
@@ -220,7 +215,7 @@ def train_pairs(model: Any, tokenizer: Any, pairs: list[dict], recipe: Recipe, f
     trainer = dpo_trainer(model, tokenizer, pairs, recipe, 0, folder)
     examples, _ = dpo_examples(tokenizer, pairs, recipe.max_length)
     # once more, by itself and for the clock
-    once_more = partial(add_reference, trainer, examples, trainer.model, folder / "timed", recipe.score_tokens)
+    once_more = partial(add_reference, trainer, examples, trainer.model, folder / "timed", recipe.machine.score_tokens)
     reference, first = seconds_of(once_more), step_zero(trainer)
     trainer.add_callback(clock := StepClock())
     run_trainer(trainer, "DPO")

@@ -24,8 +24,7 @@ def main() -> None:
     """Train what the job says, and leave what came out."""
     folder = Path(sys.argv[1])
     job = read_json(folder / "job.json")
-    # lists of JSON are tuples in a recipe
-    recipe = Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in job["recipe"].items()})
+    recipe = Recipe(**job["recipe"])
     rank = int(os.environ["RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
