@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; an error that the user can mend is one sentence on stderr and exit code 1."""
-    arguments = _parser("serve" in (sys.argv[1:2] if argv is None else argv)).parse_args(argv)
+    arguments = _parser().parse_args(argv)
     try:
         if "recipe" in arguments:
             arguments.recipe = _recipe(arguments)
@@ -42,7 +42,7 @@ def _recipes(arguments: argparse.Namespace) -> None:
     import textwrap
 
     from knowtuning.recipe import get_recipe, lab_of, recipe_names
-    from knowtuning.teacher.prices import load_price
+    from knowtuning.teacher.budget import load_price
     from knowtuning.teacher.server import is_local
 
     for recipe in map(get_recipe, recipe_names()):
@@ -75,7 +75,7 @@ def _preview(arguments: argparse.Namespace) -> None:
 
 def _estimate(arguments: argparse.Namespace) -> None:
     from knowtuning.prospect import print_estimate
-    from knowtuning.teacher.prices import parse_price
+    from knowtuning.teacher.budget import parse_price
 
     price = parse_price(arguments.price) if arguments.price else None
     print_estimate(_prospect(arguments), arguments.sample, price, arguments.batch)
@@ -231,10 +231,9 @@ def _push(arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    from knowtuning.teacher.server import run_server
-    from knowtuning.teacher.serving.options import from_arguments
+    from knowtuning.teacher.server import serve
 
-    run_server(arguments.model, settings=arguments.settings, port=arguments.port, options=from_arguments(arguments))
+    serve(arguments.model, arguments.settings, arguments.port)
 
 
 def _prospect(arguments: argparse.Namespace) -> Prospect:
@@ -260,7 +259,7 @@ def _file(name: str, option: str) -> str:
     return str(Path(name).resolve()) if name else ""
 
 
-def _parser(serving: bool) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="knowtuning", description="KnowTuning as executable notebooks.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
@@ -406,10 +405,6 @@ def _parser(serving: bool) -> argparse.ArgumentParser:
     )
     serve.add_argument("--settings", default="lab", help="the lab that the oracle knows: lab or smoke")
     serve.add_argument("--port", type=int, default=8000)
-    if serving:  # its options come with the server, which takes half a second to import
-        from knowtuning.teacher.serving.options import add_arguments
-
-        add_arguments(serve)
     serve.set_defaults(run=_serve)
     return parser
 

@@ -18,8 +18,8 @@ from knowtuning.knowledge.stages import Trail, run_stages
 from knowtuning.lab import annotators
 from knowtuning.recipe import get_recipe
 from knowtuning.run import runs_folder
+from knowtuning.teacher.budget import Price, load_price
 from knowtuning.teacher.client import Teacher
-from knowtuning.teacher.prices import Price, load_price
 from knowtuning.teacher.server import open_teacher
 
 WIDTH = 80

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,7 +22,7 @@ from knowtuning.execute import NOTEBOOKS
 from knowtuning.files import ROOT, DataError, shown
 from knowtuning.progress import details
 from knowtuning.run import runs_folder
-from knowtuning.teacher.cache import Cache
+from knowtuning.teacher.record import Record
 
 GRACE = 90.0  # seconds: more than a call of the teacher may take
 TEACHER_RULES = ("extraction", "rewriting", "disturbance")
@@ -55,8 +55,8 @@ def walk(
     forced = ["--forcerun", *TEACHER_RULES] if retry_failed else []
     with _alone(folder, f"another walk over recipe {recipe}") as lock:
         if retry_failed:
-            with closing(Cache(folder / "teacher" / "cache.jsonl")) as cache:
-                cache.forgive()
+            with Record(folder / "teacher") as record:
+                record.forgive()
         return _snakemake(folder, lock, config, place, forced, pay)
 
 

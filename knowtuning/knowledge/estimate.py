@@ -8,8 +8,8 @@ from statistics import NormalDist
 import numpy as np
 
 from knowtuning.knowledge.stages import STAGES, Trail, run_stages
+from knowtuning.teacher.budget import Price
 from knowtuning.teacher.client import Teacher
-from knowtuning.teacher.prices import Price
 
 CONFIDENCE = 0.95
 

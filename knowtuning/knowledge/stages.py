@@ -6,9 +6,9 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from knowtuning.teacher.cache import Paid, cache_key
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import EXTRACT, REPHRASE, REVISE, REWRITE, Task
+from knowtuning.teacher.record import Paid, cache_key
 
 STAGES = (EXTRACT, REWRITE, REVISE, REPHRASE)
 
@@ -54,4 +54,4 @@ def _stage(teacher: Teacher, task: Task, trails: list[Trail], inputs_of) -> None
     replies = teacher.map(task, [(trail.row["id"], inputs) for trail, inputs in open_trails])
     for (trail, inputs), reply in zip(open_trails, replies, strict=True):
         trail.replies[task.name] = None if reply is None else reply.model_dump()
-        trail.paid[task.name] = teacher.cache.paid(cache_key(task, inputs, teacher.model, teacher.sampling))
+        trail.paid[task.name] = teacher.record.paid(cache_key(task, inputs, teacher.model, teacher.sampling))

@@ -11,7 +11,7 @@ from scipy import stats
 
 from knowtuning.files import DataError
 from knowtuning.study.answers import Cell
-from knowtuning.teacher.prices import TABLE, load_price
+from knowtuning.teacher.budget import TABLE, load_price
 
 # set -> the teacher's record in cell.json, and which of its tasks build the set; None: all of them
 SETS: dict[str, tuple[str, tuple[str, ...] | None]] = {
