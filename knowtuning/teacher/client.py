@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx2
 from filelock import FileLock
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 from pydantic import BaseModel
 
 from knowtuning.teacher.budget import Budget, Price, dollars_of, load_price
@@ -166,8 +166,10 @@ class Teacher:
             self.record.forgive()
         self.features = self.record.features(shown(self.base_url), self.model)
         self.budget = self._open_budget()
-        # a proxy of the environment cannot reach a server on this machine
-        http_client = DefaultAsyncHttpxClient(trust_env=not is_loopback(self.base_url))
+        # aiohttp takes half the CPU of httpx; a proxy of the environment cannot reach a server on this machine
+        http_client = DefaultAioHttpClient(
+            trust_env=not is_loopback(self.base_url), limits=httpx2.Limits(max_connections=None)
+        )
         self.client = AsyncOpenAI(
             api_key=self._key, base_url=self.base_url, max_retries=0, timeout=self.timeout, http_client=http_client
         )

@@ -6,9 +6,10 @@ import email.utils
 import json
 import re
 import time
+from collections.abc import Mapping
 
-import httpx2
-from openai import APIConnectionError, APIStatusError, APITimeoutError
+import aiohttp
+from openai import APIConnectionError, APIStatusError
 
 from knowtuning.teacher.endpoint import shown, without_key
 from knowtuning.teacher.errors import Refused, TeacherError, Transient, Unusable
@@ -32,16 +33,18 @@ def classify(error: APIConnectionError | APIStatusError, base_url: str, model: s
     where = f"{shown(base_url)} (model {model})"
     if isinstance(error, APIStatusError):
         return _status(error, where, without_key(_words_of(error), key))
-    cause = error.__cause__
-    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
-        if answered:
-            return Transient(f"the endpoint cannot be reached ({type(cause).__name__})", unreachable=True)
-        return TeacherError(
-            f"No teacher can be reached at {where}: {cause}; start the server there or correct OPENAI_BASE_URL."
-        )
-    if isinstance(error, APITimeoutError):
-        return Transient("no reply within the time limit", charged=True)
-    return Transient(f"the connection broke off ({type(cause).__name__})", charged=True)
+    causes: list[BaseException] = [error]  # the SDK's own kinds are too coarse: a reset is a timeout to it
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    nowhere = next((cause for cause in causes if isinstance(cause, aiohttp.ClientConnectorError)), None)
+    broken = next((cause for cause in causes if isinstance(cause, aiohttp.ClientError)), causes[-1])
+    if nowhere is None:
+        return Transient(f"the connection broke off ({type(broken).__name__})", charged=True)
+    if answered:
+        return Transient(f"the endpoint cannot be reached ({type(nowhere).__name__})", unreachable=True)
+    return TeacherError(
+        f"No teacher can be reached at {where}: {nowhere}; start the server there or correct OPENAI_BASE_URL."
+    )
 
 
 def _status(error: APIStatusError, where: str, message: str) -> Exception:
@@ -84,7 +87,7 @@ def _words_of(error: APIStatusError) -> str:
     return " ".join(str(text or error.response.reason_phrase).split())[:300]
 
 
-def _retry_after(headers: httpx2.Headers) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the endpoint asks us to wait: OpenAI's milliseconds, or a number or date (RFC 9110, 10.2.3)."""
     value = headers.get("retry-after", "")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -23,21 +24,36 @@ class Pace:
         self._busy = 0
         self._cut = 0.0
         self._resume = 0.0
-        self._changed = asyncio.Event()
+        self._waiting: deque[asyncio.Future] = deque()
 
     async def enter(self) -> float:
         """Wait for a place, which a call holds until `leave`; returns when it started."""
-        while self._busy >= max(1, int(min(self.limit, self._room))) or time.monotonic() < self._resume:
-            self._changed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(self._resume - time.monotonic(), 0) or None)
-        self._busy += 1
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        self._admit()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.leave()
+            raise
         return time.monotonic()
 
     def leave(self) -> None:
         """Give the place back."""
         self._busy -= 1
-        self._changed.set()
+        self._admit()
+
+    def _admit(self) -> None:
+        """Give free places to those who wait, the first first."""
+        while self._waiting and self._busy < max(1, int(min(self.limit, self._room))):
+            if (held := self._resume - time.monotonic()) > 0:
+                asyncio.get_running_loop().call_later(held, self._admit)
+                return
+            place = self._waiting.popleft()
+            if not place.done():
+                self._busy += 1
+                place.set_result(None)
 
     def succeeded(self, headers: Mapping[str, str], tokens: float) -> None:
         """A call of about `tokens` went well: allow a little more, within what its reply says is left."""
