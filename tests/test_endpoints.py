@@ -1,4 +1,4 @@
-"""The rig itself: endpoints fail, refuse, throttle and batch as they are told, or no test of the client means a thing."""
+"""The rig itself: endpoints fail, refuse, throttle and batch as told; without that no test of the client says a thing."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from knowtuning.knowledge.estimate import Survey, estimate
 from knowtuning.knowledge.stages import run_stages
 from knowtuning.recipe import get_recipe
 from knowtuning.teacher.budget import Price, load_end
-from knowtuning.teacher.client import totals
+from knowtuning.teacher.calls import totals
 
 PRICE = Price(1.0, 4.0, batch=0.5)
 

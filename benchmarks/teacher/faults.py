@@ -95,8 +95,11 @@ def killed_run(folder: Path, rows_count: int, kills: int) -> dict:
         while counted < kills:
             before = [key for key, reason in recorded(folder / "out") if reason is None]
             asked = len(_lines(log))
+            size = log.stat().st_size if log.exists() else 0
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            time.sleep(chance.uniform(0.4, 1.1))
+            while process.poll() is None and (not log.exists() or log.stat().st_size == size):
+                time.sleep(0.01)  # until it asks: a kill before is no trial
+            time.sleep(chance.uniform(0.0, 0.7))
             if process.poll() is not None:
                 raise SystemExit("FAILED: the run ended before it could be killed so often: give it more rows")
             process.kill()

@@ -17,7 +17,8 @@ from knowtuning.progress import Tick
 from knowtuning.run import Run, peak_memory_mb
 from knowtuning.shards.method import method
 from knowtuning.shards.shard import EARLIER, STAGES, Shard, blocks, count_rows
-from knowtuning.teacher.client import Teacher, totals
+from knowtuning.teacher.calls import totals
+from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.server import open_teacher
 
 BLOCK = 2000  # rows in memory at once

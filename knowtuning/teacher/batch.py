@@ -20,7 +20,7 @@ from knowtuning.teacher.endpoint import shown
 from knowtuning.teacher.errors import TeacherError, Transient, Unusable
 
 if TYPE_CHECKING:
-    from knowtuning.teacher.client import Job, Teacher
+    from knowtuning.teacher.client import Calls, Teacher
 
 MOST_REQUESTS = 50_000  # a batch, by OpenAI's rules
 MOST_BYTES = 190 * 2**20  # a file; the rules say 200 MB
@@ -30,37 +30,37 @@ MARK = "knowtuning"
 RECORDED_AT_ONCE = 1000  # replies
 
 
-def collect_batches(teacher: Teacher, job: Job) -> None:
-    """Decide every open call of a job by batches.
+def collect_batches(teacher: Teacher, calls: Calls) -> None:
+    """Decide every open call by batches.
 
     First come batches that an earlier run left under way, then as many new ones as it takes: calls whose request
     expired, failed or came back unusable go into the next one, until they are served or given up. As a batch cannot
     find out how an endpoint wants to be asked, a single call does where that is not known yet.
     """
-    batches = _Batches(teacher, job)
+    batches = _Batches(teacher, calls)
     batches.resume()
-    while job.open_calls:
+    while calls.open:
         if not teacher.features.proven:
-            batches.ask_one(*next(iter(job.open_calls.items())))
+            batches.ask_one(*next(iter(calls.open.items())))
         else:
             for lines in batches.parcels():
                 batches.send(lines)
 
 
 class _Batches:
-    """The batches of one job: those sent, and what has come back."""
+    """The batches of one task: those sent, and what has come back."""
 
-    def __init__(self, teacher: Teacher, job: Job) -> None:
-        self.teacher, self.job = teacher, job
+    def __init__(self, teacher: Teacher, calls: Calls) -> None:
+        self.teacher, self.calls = teacher, calls
         self.client = teacher.client.with_options(max_retries=teacher.max_retries)
         self._missed: dict[str, int] = {}
 
     def ask_one(self, key: str, inputs: dict) -> None:
         """Ask one row by a call of its own."""
         try:
-            self.job.decide(key, self.teacher.wait_for(self.teacher.ask(self.job, key, inputs)))
+            self.calls.decide(key, self.teacher.wait_for(self.teacher.ask(self.calls, key, inputs)))
         except Unusable as failure:
-            self.job.decide(key, failure)
+            self.calls.decide(key, failure)
 
     def parcels(self) -> Iterator[dict[str, str]]:
         """Request lines by key of the open calls, in portions that the endpoint takes and that the cap allows.
@@ -70,7 +70,7 @@ class _Batches:
         budget, most = self.teacher.budget, self.teacher.max_tokens
         lines: dict[str, str] = {}
         size, cost = 0, 0.0
-        for key, inputs in list(self.job.open_calls.items()):
+        for key, inputs in list(self.calls.open.items()):
             line = self._line(key, inputs)
             length = len(line.encode())
             bound = budget.bound(length, most, batch=True)
@@ -85,16 +85,16 @@ class _Batches:
 
     def _line(self, key: str, inputs: dict) -> str:
         teacher = self.teacher
-        body = teacher.features.body(self.job.task, inputs, teacher.model, teacher.max_tokens, teacher.sampling)
+        body = teacher.features.body(self.calls.task, inputs, teacher.model, teacher.max_tokens, teacher.sampling)
         request = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
         return json.dumps(request, ensure_ascii=False) + "\n"
 
     def send(self, lines: dict[str, str]) -> None:
         """Upload a file of requests, start its batch and collect it; each step is on record before the next."""
         mark, record = uuid.uuid4().hex, self.teacher.record
-        requests = {key: self.job.open_calls[key] for key in lines}
-        record.begin_batch(mark, self.job.task.name, requests)
-        self.job.counts["calls"] += len(lines)
+        requests = {key: self.calls.open[key] for key in lines}
+        record.begin_batch(mark, self.calls.task.name, requests)
+        self.calls.counts["calls"] += len(lines)
         content = "".join(lines.values()).encode()
         upload = self._try(self.client.files.create(file=(f"{mark}.jsonl", content), purpose="batch"))
         batch_id = self._start(mark, upload.id)
@@ -130,7 +130,7 @@ class _Batches:
     def resume(self) -> None:
         """Collect the batches that an earlier run sent, less what it recorded; what never arrived is forgotten."""
         teacher = self.teacher
-        for mark, batch_id in teacher.record.batches(self.job.task.name):
+        for mark, batch_id in teacher.record.batches(self.calls.task.name):
             if not (batch_id := batch_id or self._find(mark)):
                 teacher.record.end_batch(mark)
                 continue
@@ -148,7 +148,7 @@ class _Batches:
         keys = list(requests)
         while (state := self._try(self.client.batches.retrieve(batch_id))).status not in ENDED:
             if state.request_counts:
-                self.teacher.report(self.job, state.request_counts.completed + state.request_counts.failed)
+                self.teacher.report(self.calls, state.request_counts.completed + state.request_counts.failed)
             time.sleep(self.teacher.poll)
         if state.status == "failed":
             self.teacher.record.end_batch(mark)
@@ -160,7 +160,7 @@ class _Batches:
         for key in requests:  # asked for, and neither in the output nor among the errors
             self._miss(key, "the batch ended without it")
         self.teacher.record.end_batch(mark)
-        lost = [self.job.outcomes[key] for key in keys if not answered and key in self.job.outcomes]
+        lost = [self.calls.outcomes[key] for key in keys if not answered and key in self.calls.outcomes]
         if refused := [failure.reason for failure in lost if "HTTP 4" in failure.reason]:
             raise TeacherError(f"Batch {batch_id} brought no reply at all: {refused[0]}")
 
@@ -184,26 +184,26 @@ class _Batches:
                 self._miss(key, f"HTTP {status}: {words}" if status else words, passing)
                 continue
             whole = body if isinstance(body, dict) else json.dumps(body)
-            reply, outcomes[key] = self.teacher.examine(self.job, key, inputs, whole)
+            reply, outcomes[key] = self.teacher.examine(self.calls, key, inputs, whole)
             replies.append(replace(reply, batch=True))
         self.teacher.record.add(replies)
         for reply in replies:
             tokens = reply.prompt_tokens, reply.completion_tokens
             self.teacher.budget.spent += self.teacher.budget.price.dollars(*tokens, batch=True)
         for key, outcome in outcomes.items():
-            if isinstance(outcome, Unusable) and not self.job.used_up(key, outcome):
-                self.job.counts["retries"] += 1
+            if isinstance(outcome, Unusable) and not self.calls.used_up(key, outcome):
+                self.calls.counts["retries"] += 1
             else:
-                self.job.decide(key, outcome)
+                self.calls.decide(key, outcome)
         return len(replies)
 
     def _miss(self, key: str, reason: str, passing: bool = True) -> None:
         """A request without a reply: it goes into the next batch, unless it has been in too many."""
         times = self._missed[key] = self._missed.get(key, 0) + 1
         if times > self.teacher.max_retries or not passing:
-            self.job.decide(key, Unusable(f"{reason} (in {times} batches)", again=False, attempts=times))
+            self.calls.decide(key, Unusable(f"{reason} (in {times} batches)", again=False, attempts=times))
         else:
-            self.job.counts["retries"] += 1
+            self.calls.counts["retries"] += 1
 
     def _try(self, call: Coroutine, passing: bool = False) -> Any:
         """One request about files or batches; a failure that outlived its retries stops the run, in our words.

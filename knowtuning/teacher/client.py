@@ -5,7 +5,8 @@ time) are retried with growing pauses; unusable replies are asked anew twice, th
 reason and the run goes on. A wrong key, model or address stops the run, and so does the cap on dollars; calls under
 way are then still waited for and recorded, as they are paid.
 
-The SDK's own retries are off: they hide each attempt, which may be charged, from the budget, and a 429 from the pace.
+The SDK's own retries are off: they would hide each attempt, which may be charged, from the budget, and a 429 from the
+throttle.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ import json
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,72 +29,19 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHt
 from pydantic import BaseModel
 
 from knowtuning.teacher.budget import Budget, Price, dollars_of, load_price
+from knowtuning.teacher.calls import NEW_REQUESTS, Calls, Progress, Row, new_counts
 from knowtuning.teacher.endpoint import Features, find_base_url, find_key, is_loopback, shown, without_key
 from knowtuning.teacher.errors import Refused, TeacherError, Transient, Unusable
 from knowtuning.teacher.failures import LONGEST_WAIT, classify
-from knowtuning.teacher.pace import Pace
 from knowtuning.teacher.prompts import Malformed, ReplyError, Task, messages, parse
 from knowtuning.teacher.record import Known, Record, Reply, cache_key
 from knowtuning.teacher.replies import guess_usage, read_body, read_text, read_usage
+from knowtuning.teacher.throttle import Throttle
 
-COUNTS = ("asked", "from_cache", "calls", "retries", "unanswered", "quarantined", "prompt_tokens", "completion_tokens")
-NEW_REQUESTS = 2  # how often an unusable reply is asked anew
 THROTTLED = 10  # a row may be put off by 429 so many times as often as it may fail otherwise
-SHORT = 5  # doublings of the pause after a 429, as the pace slows down by itself
+SHORT = 5  # doublings of the pause after a 429, as the throttle slows down by itself
 FORM_PATIENCE = 3  # malformed replies in a row before another form of asking is tried
 REPORT_EVERY = 0.05  # seconds
-Row = tuple[str, dict]
-Progress = Callable[[int, int, int, float | str], None]
-
-
-def new_counts() -> dict[str, float]:
-    """Zero for every count of one task.
-
-    Rows `asked`, rows served without a call of their own (`from_cache`) and rows `quarantined`; `calls` (over HTTP, or
-    in a batch), the `retries` among them, and those `unanswered` though the endpoint may charge for them; tokens of all
-    replies as the endpoint counted them, or guessed where it counts none; wall-clock `seconds`.
-    """
-    return dict.fromkeys(COUNTS, 0) | {"seconds": 0.0}
-
-
-def totals(counts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Sum the counts of all tasks.
-
-    >>> totals({"extract": new_counts() | {"calls": 2}, "revise": new_counts() | {"calls": 3}})["calls"]
-    5
-    """
-    return {name: sum(task[name] for task in counts.values()) for name in new_counts()}
-
-
-@dataclass
-class Job:
-    """One task over rows while it is under way, by the keys of the calls: equal inputs are one call.
-
-    `rows_of`: the number of rows of each call. `open_calls`: inputs of those still to be made. `used`: unusable replies
-    to them on record. `outcomes`: the reply, or why there is none.
-    """
-
-    task: Task
-    counts: dict[str, float]
-    progress: Progress | None
-    rows_of: Counter[str] = field(default_factory=Counter)
-    open_calls: dict[str, dict] = field(default_factory=dict)
-    used: dict[str, int] = field(default_factory=dict)
-    outcomes: dict[str, BaseModel | Unusable] = field(default_factory=dict)
-    done: int = 0
-    failed: int = 0
-
-    def used_up(self, key: str, failure: Unusable) -> bool:
-        """Count an unusable reply to a call; whether it was the last that is allowed."""
-        failure.attempts = self.used[key] = self.used.get(key, 0) + 1
-        return self.used[key] > NEW_REQUESTS
-
-    def decide(self, key: str, outcome: BaseModel | Unusable) -> None:
-        """Enter what came of a call."""
-        self.outcomes[key] = outcome
-        self.open_calls.pop(key, None)
-        self.done += self.rows_of[key]
-        self.failed += self.rows_of[key] if isinstance(outcome, Unusable) else 0
 
 
 class Teacher:
@@ -176,7 +123,7 @@ class Teacher:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="teacher", daemon=True)
         self._thread.start()
-        self._pace = Pace(self.concurrency)
+        self._throttle = Throttle(self.concurrency)
         self._pilot, self._writer = asyncio.Lock(), asyncio.Lock()
         return self
 
@@ -213,39 +160,39 @@ class Teacher:
         if self._loop is None:
             raise RuntimeError("A Teacher is used as a context manager: `with Teacher(...) as teacher:`.")
         started = time.perf_counter()
-        job = Job(task, self.counts.setdefault(task.name, new_counts()), progress)
+        calls = Calls(task, self.counts.setdefault(task.name, new_counts()), progress)
         keys = [cache_key(task, inputs, self.model, self.sampling) for _, inputs in rows]
         # with a cap, one process at a time: two that spend from one purse cannot both keep count of it
         purse = nullcontext() if self.max_cost is None else FileLock(self.folder / ".spending.lock")
         with purse:
             self.budget = self._open_budget()
-            self._look_up(job, rows, keys)
+            self._look_up(calls, rows, keys)
             try:
-                self.report(job)
+                self.report(calls)
                 if self.batch:
                     from knowtuning.teacher.batch import collect_batches
 
-                    collect_batches(self, job)
-                if job.open_calls:
-                    self._ask_all(job)
-                self.report(job)
+                    collect_batches(self, calls)
+                if calls.open:
+                    self._ask_all(calls)
+                self.report(calls)
             finally:
-                job.counts["seconds"] += time.perf_counter() - started
-                self._settle(job, rows, keys)
-        replies = (job.outcomes[key] for key in keys)
+                calls.counts["seconds"] += time.perf_counter() - started
+                self._settle(calls, rows, keys)
+        replies = (calls.outcomes[key] for key in keys)
         return [None if isinstance(reply, Unusable) else reply for reply in replies]
 
-    def _look_up(self, job: Job, rows: Sequence[Row], keys: list[str]) -> None:
+    def _look_up(self, calls: Calls, rows: Sequence[Row], keys: list[str]) -> None:
         """Sort the calls of some rows into those decided by what is on record and those to be made."""
-        job.rows_of.update(keys)
-        calls = {key: inputs for key, (_, inputs) in zip(keys, rows, strict=True)}
-        for key, known in self.record.find(calls, self.max_tokens):
-            job.used[key] = known.unusable
-            if (outcome := self.recorded(job.task, calls[key], known)) is not None:
-                job.decide(key, outcome)
-        job.open_calls = {key: inputs for key, inputs in calls.items() if key not in job.outcomes}
-        job.counts["asked"] += len(rows)
-        job.counts["from_cache"] += len(rows) - len(job.open_calls) - job.failed
+        calls.rows_of.update(keys)
+        inputs_of = {key: inputs for key, (_, inputs) in zip(keys, rows, strict=True)}
+        for key, known in self.record.find(inputs_of, self.max_tokens):
+            calls.used[key] = known.unusable
+            if (outcome := self.recorded(calls.task, inputs_of[key], known)) is not None:
+                calls.decide(key, outcome)
+        calls.open = {key: inputs for key, inputs in inputs_of.items() if key not in calls.outcomes}
+        calls.counts["asked"] += len(rows)
+        calls.counts["from_cache"] += len(rows) - len(calls.open) - calls.failed
 
     def recorded(self, task: Task, inputs: dict, known: Known) -> BaseModel | Unusable | None:
         """The reply on record, if it passes today's checks; why none is asked for, if all attempts are used up."""
@@ -256,39 +203,39 @@ class Teacher:
             return None
         return Unusable(known.reason, raw=known.unusable_raw, again=False, attempts=known.unusable)
 
-    def _ask_all(self, job: Job) -> None:
+    def _ask_all(self, calls: Calls) -> None:
         """Make the open calls.
 
         Those under way are paid, and so waited for, whatever ends this; only a second interrupt does not wait.
         """
-        work = asyncio.run_coroutine_threadsafe(self._work_off(job), self._loop)
+        work = asyncio.run_coroutine_threadsafe(self._work_off(calls), self._loop)
         try:
             while not wait([work], REPORT_EVERY).done:
-                self.report(job)
+                self.report(calls)
         finally:
             if not work.done():
                 self._loop.call_soon_threadsafe(self._running.cancel)
                 wait([work], timeout=self.timeout + 1)
         work.result()
 
-    def _settle(self, job: Job, rows: Sequence[Row], keys: list[str]) -> None:
+    def _settle(self, calls: Calls, rows: Sequence[Row], keys: list[str]) -> None:
         """Bring the quarantine up to date."""
-        listed, healed, failures = self.record.given_up(job.task.name), [], []
+        listed, healed, failures = self.record.given_up(calls.task.name), [], []
         for (row_id, _), key in zip(rows, keys, strict=True):
-            outcome = job.outcomes.get(key)
+            outcome = calls.outcomes.get(key)
             if isinstance(outcome, Unusable):
                 raw = None if outcome.raw is None else printable(outcome.raw)
-                why = {"task": job.task.name, "reason": outcome.reason, "raw": raw, "attempts": outcome.attempts}
+                why = {"task": calls.task.name, "reason": outcome.reason, "raw": raw, "attempts": outcome.attempts}
                 failures.append({"id": row_id} | why)
             elif outcome is not None and row_id in listed:
                 healed.append(row_id)
-        job.counts["quarantined"] += len(failures)
-        self.record.settle(job.task.name, healed, failures)
+        calls.counts["quarantined"] += len(failures)
+        self.record.settle(calls.task.name, healed, failures)
 
-    def report(self, job: Job, under_way: int = 0) -> None:
-        """Tell the caller how far a job is: rows done (and in a batch that is `under_way`), in all, and failed."""
-        if job.progress is not None:
-            job.progress(job.done + under_way, job.rows_of.total(), job.failed, self.cost())
+    def report(self, calls: Calls, under_way: int = 0) -> None:
+        """Tell the caller how far the calls are: rows done (and in a batch that is `under_way`), in all, and failed."""
+        if calls.progress is not None:
+            calls.progress(calls.done + under_way, calls.rows_of.total(), calls.failed, self.cost())
 
     def cost(self) -> float | str:
         """Dollars for all calls of this record so far, or in words why there is no such number."""
@@ -302,12 +249,12 @@ class Teacher:
 
     # --- calls, in the teacher's loop
 
-    async def _work_off(self, job: Job) -> None:
-        """The workers of a job; the first error stops the others after the calls that they are waiting for."""
+    async def _work_off(self, calls: Calls) -> None:
+        """The workers of a task; the first error stops the others after the calls that they are waiting for."""
         self._running = asyncio.current_task()
-        calls = iter(list(job.open_calls.items()))
-        # more workers than calls at once, as some wait for the disk; the pace counts the calls
-        workers = [asyncio.create_task(self._work(job, calls)) for _ in range(2 * self.concurrency)]
+        todo = iter(list(calls.open.items()))
+        # more workers than calls at once, as some wait for the disk; the throttle counts the calls
+        workers = [asyncio.create_task(self._work(calls, todo)) for _ in range(2 * self.concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -316,14 +263,14 @@ class Teacher:
             while self._paid:
                 await asyncio.wait(self._paid)
 
-    async def _work(self, job: Job, calls: Iterator[tuple[str, dict]]) -> None:
-        for key, inputs in calls:
+    async def _work(self, calls: Calls, todo: Iterator[tuple[str, dict]]) -> None:
+        for key, inputs in todo:
             try:
-                job.decide(key, await self.ask(job, key, inputs))
+                calls.decide(key, await self.ask(calls, key, inputs))
             except Unusable as failure:
-                job.decide(key, failure)
+                calls.decide(key, failure)
 
-    async def ask(self, job: Job, key: str, inputs: dict) -> BaseModel:
+    async def ask(self, calls: Calls, key: str, inputs: dict) -> BaseModel:
         """Make a call until its reply is usable and on record.
 
         Raises `Unusable` when there will be none, `TeacherError` when no call will be served any more.
@@ -332,7 +279,7 @@ class Teacher:
         while True:
             form = self.features.structured
             try:
-                return await self._call(job, key, inputs)
+                return await self._call(calls, key, inputs)
             except Transient as failure:
                 if failure.throttled and throttled < THROTTLED * self.max_retries:  # not the row's fault
                     throttled += 1
@@ -345,31 +292,31 @@ class Teacher:
                 if not failure.again:
                     raise
                 if self.features.structured != form:  # what came in the other form was not the row's fault
-                    job.used[key] = 0
+                    calls.used[key] = 0
                     await asyncio.to_thread(self.record.forgive, key)
-                elif job.used_up(key, failure):
+                elif calls.used_up(key, failure):
                     raise
-            job.counts["retries"] += 1
+            calls.counts["retries"] += 1
 
-    async def _call(self, job: Job, key: str, inputs: dict) -> BaseModel:
+    async def _call(self, calls: Calls, key: str, inputs: dict) -> BaseModel:
         """One call in the form that the endpoint understands; until that is known, one call at a time looks for it."""
         if not self.features.proven:
             async with self._pilot:
                 if not self.features.proven:
-                    return await self._find_form(job, key, inputs)
+                    return await self._find_form(calls, key, inputs)
         features = self.features
         try:
-            return await self._call_as(features, job, key, inputs)
+            return await self._call_as(features, calls, key, inputs)
         except Refused as refusal:  # it changed since it was remembered
             if self.features == features:
                 self.features = replace(features.after(refusal), proven=False)
             raise Transient("the endpoint takes other parameters now", retry_after=0.0) from None
 
-    async def _find_form(self, job: Job, key: str, inputs: dict) -> BaseModel:
+    async def _find_form(self, calls: Calls, key: str, inputs: dict) -> BaseModel:
         """One call of the search: what is refused is left out at once, what comes back malformed after three times."""
         while True:
             try:
-                reply = await self._call_as(self.features, job, key, inputs)
+                reply = await self._call_as(self.features, calls, key, inputs)
             except Refused as refusal:
                 self.features = self.features.after(refusal)
             except Unusable as failure:
@@ -384,14 +331,14 @@ class Teacher:
                 await asyncio.to_thread(self.record.remember, shown(self.base_url), self.model, self.features)
                 return reply
 
-    async def _call_as(self, features: Features, job: Job, key: str, inputs: dict) -> BaseModel:
-        """One HTTP call, as soon as budget and pace allow it; once begun it runs to its end, though the job stops."""
-        body = features.body(job.task, inputs, self.model, self.max_tokens, self.sampling)
+    async def _call_as(self, features: Features, calls: Calls, key: str, inputs: dict) -> BaseModel:
+        """One HTTP call, as soon as budget and throttle allow it; begun, it runs to its end, though the run stops."""
+        body = features.body(calls.task, inputs, self.model, self.max_tokens, self.sampling)
         size = sum(_size(message["content"]) for message in body["messages"])
         bound = self.budget.bound(size, self.max_tokens)
         async with self.budget.reserve(bound):
-            started = await self._pace.enter()
-            call = asyncio.create_task(self._paid_call(job, key, inputs, body, bound, started))
+            started = await self._throttle.enter()
+            call = asyncio.create_task(self._paid_call(calls, key, inputs, body, bound, started))
             self._paid.add(call)
             call.add_done_callback(self._ended)
             outcome = await asyncio.shield(call)
@@ -405,28 +352,28 @@ class Teacher:
             call.exception()  # seen, if nobody waits any more
 
     async def _paid_call(
-        self, job: Job, key: str, inputs: dict, body: dict, bound: float, started: float
+        self, calls: Calls, key: str, inputs: dict, body: dict, bound: float, started: float
     ) -> BaseModel | Unusable:
         """One HTTP call, booked and put on record; raises what it means where no reply came."""
         try:
-            text = await self._post(job, body, started)
+            text = await self._post(calls, body, started)
         except Transient as failure:
             if failure.charged:
-                job.counts["unanswered"] += 1
+                calls.counts["unanswered"] += 1
                 self._unanswered += bound
                 self.budget.spent += bound
             raise
         finally:
-            self._pace.leave()
-        reply, outcome = self.examine(job, key, inputs, text)
+            self._throttle.leave()
+        reply, outcome = self.examine(calls, key, inputs, text)
         cost = self.budget.price.dollars(reply.prompt_tokens, reply.completion_tokens)
         self.budget.spent += bound if reply.guessed else cost
         await self._put_on_record(reply)
         return outcome
 
-    async def _post(self, job: Job, body: dict, started: float) -> str:
+    async def _post(self, calls: Calls, body: dict, started: float) -> str:
         """The response's body, in which the key never occurs."""
-        job.counts["calls"] += 1
+        calls.counts["calls"] += 1
         try:
             async with asyncio.timeout(self.timeout):
                 response = await self.client.post("/chat/completions", cast_to=httpx2.Response, body=body)
@@ -435,10 +382,10 @@ class Teacher:
         except (APIConnectionError, APIStatusError) as error:
             meaning = self.meaning(error)
             if isinstance(meaning, Transient) and meaning.throttled:
-                self._pace.throttled(started, meaning.retry_after)
+                self._throttle.throttled(started, meaning.retry_after)
             raise meaning from None
         self._answered, self._lost_in_a_row = True, 0
-        self._pace.succeeded(response.headers, sum(len(message["content"]) for message in body["messages"]) / 4)
+        self._throttle.succeeded(response.headers, sum(len(message["content"]) for message in body["messages"]) / 4)
         return without_key(response.text, self._key)
 
     async def _put_on_record(self, reply: Reply) -> None:
@@ -453,25 +400,27 @@ class Teacher:
                     self._unwritten = replies + self._unwritten
                     raise
 
-    def examine(self, job: Job, key: str, inputs: dict, body: str | dict) -> tuple[Reply, BaseModel | Unusable]:
+    def examine(self, calls: Calls, key: str, inputs: dict, body: str | dict) -> tuple[Reply, BaseModel | Unusable]:
         """What is to be put on record for a response body (its text, or its JSON object), and what came of it."""
         usage, text = {}, None
         try:
             completion = body if isinstance(body, dict) else read_body(body)
             usage = read_usage(completion)
             text = read_text(completion)
-            outcome = parse(job.task, inputs, text)
+            outcome = parse(calls.task, inputs, text)
         except ReplyError as error:
             outcome = Unusable(str(error), raw=text, malformed=isinstance(error, Malformed))
         except Unusable as error:
             outcome = error
         if guessed := not any(usage.values()):
             came = text or (body if isinstance(body, str) else json.dumps(body, ensure_ascii=False))
-            usage = guess_usage(messages(job.task, inputs, self.features.structured), came)
+            usage = guess_usage(messages(calls.task, inputs, self.features.structured), came)
         for name, tokens in usage.items():
-            job.counts[name] += tokens
+            calls.counts[name] += tokens
         raw, reason = (outcome.raw or "", outcome.reason) if isinstance(outcome, Unusable) else (text, None)
-        reply = Reply(key, job.task.name, self.model, printable(raw), reason, self.max_tokens, **usage, guessed=guessed)
+        reply = Reply(
+            key, calls.task.name, self.model, printable(raw), reason, self.max_tokens, **usage, guessed=guessed
+        )
         return reply, outcome
 
     def meaning(self, error: APIConnectionError | APIStatusError) -> Exception:

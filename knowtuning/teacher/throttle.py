@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 
-class Pace:
+class Throttle:
     """At most `most` calls at once: half as many after a 429, one more after each round of calls that go well.
 
     There are also no more than the endpoint says it has room for (`x-ratelimit-remaining-*`), though always one. A

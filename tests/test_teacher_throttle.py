@@ -10,8 +10,8 @@ from endpoints.options import Options
 from teacher_server import serving
 from test_teacher_client import extract_rows, quarantine, teacher_at
 
-from knowtuning.teacher.pace import Pace
 from knowtuning.teacher.prompts import EXTRACT
+from knowtuning.teacher.throttle import Throttle
 
 
 @pytest.fixture(autouse=True)
@@ -22,13 +22,13 @@ def environment(monkeypatch):
 
 def test_no_more_calls_go_out_than_the_endpoint_says_it_has_room_for():
     async def scene(left):
-        pace = Pace(16)
-        pace.succeeded(left, tokens=700)
+        throttle = Throttle(16)
+        throttle.succeeded(left, tokens=700)
         taken = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(0.05):
                 while True:
-                    await pace.enter()
+                    await throttle.enter()
                     taken += 1
         return taken
 
@@ -46,32 +46,32 @@ def test_no_more_calls_go_out_than_the_endpoint_says_it_has_room_for():
 
 def test_a_burst_of_refusals_halves_the_calls_once_and_success_brings_them_back():
     async def scene():
-        pace, limits = Pace(16), []
+        throttle, limits = Throttle(16), []
 
         async def call(fails):
-            started = await pace.enter()
+            started = await throttle.enter()
             await asyncio.sleep(0.01)
-            pace.throttled(started, None) if fails else pace.succeeded({}, 1)
-            pace.leave()
+            throttle.throttled(started, None) if fails else throttle.succeeded({}, 1)
+            throttle.leave()
 
         await asyncio.gather(*(call(True) for _ in range(16)))
-        limits.append(pace.limit)
+        limits.append(throttle.limit)
         await asyncio.gather(*(call(False) for _ in range(200)))
-        return [*limits, pace.limit]
+        return [*limits, throttle.limit]
 
     assert asyncio.run(scene()) == [8.0, 16.0]
 
 
 def test_a_retry_after_holds_every_call_back():
     async def scene():
-        pace, starts = Pace(4), []
+        throttle, starts = Throttle(4), []
 
         async def call(fails):
-            started = await pace.enter()
+            started = await throttle.enter()
             starts.append(started)
             if fails:
-                pace.throttled(started, 0.3)
-            pace.leave()
+                throttle.throttled(started, 0.3)
+            throttle.leave()
 
         await call(True)
         await asyncio.gather(*(call(False) for _ in range(3)))
