@@ -144,11 +144,11 @@ def test_the_cap_cuts_a_batch_down_and_stops_before_the_next(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-from knowtuning.teacher.client import Teacher
+from knowtuning.teacher.batch import BatchTeacher
 from knowtuning.teacher.prompts import EXTRACT
 folder = Path(sys.argv[2])
 rows = [(f"r{i}", {"question": "Q?", "answer": f"Fact {i}. More {i}."}) for i in range(40)]
-with Teacher("english-rules", folder, base_url=sys.argv[1], batch=True, poll=0.02) as teacher:
+with BatchTeacher("english-rules", folder, base_url=sys.argv[1], poll=0.02) as teacher:
     replies = teacher.map(EXTRACT, rows)
 (folder / "out.txt").write_text(repr(replies))
 """

@@ -15,6 +15,7 @@ from endpoints.options import Options
 from teacher_server import serving, stub
 
 from knowtuning.files import read_jsonl
+from knowtuning.teacher.batch import BatchTeacher
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.prompts import EXTRACT, REPHRASE, REVISE, REWRITE, messages
@@ -35,7 +36,8 @@ def extract_rows(count: int, start: int = 0) -> list[tuple[str, dict]]:
 
 def teacher_at(base_url, folder, **options) -> Teacher:
     options = {"backoff": 0.001, "max_retries": 3, "timeout": 5.0} | options
-    return Teacher("stub", folder, base_url=base_url, **options)
+    kind = BatchTeacher if options.pop("batch", False) else Teacher
+    return kind("stub", folder, base_url=base_url, **options)
 
 
 def recorded(folder, column="raw") -> list:

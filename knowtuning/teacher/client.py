@@ -57,8 +57,6 @@ class Teacher:
         max_cost: dollars that all recorded calls of this record together may cost; None is no cap.
         price: of the model; the table's (`load_price`) where it is None.
         retry_failed: ask rows anew whose unusable replies are on record; else they are given up without a call.
-        batch: ask through the Batch API (half price, within a day) instead of call by call; `poll` seconds between
-            looks at its state.
 
     `counts` is the account per task (see `new_counts`). It works in scripts and inside Jupyter's running loop, because
     its own loop lives in a thread.
@@ -82,8 +80,6 @@ class Teacher:
         max_cost: float | None = None,
         price: Price | None = None,
         retry_failed: bool = False,
-        batch: bool = False,
-        poll: float = 30.0,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}; at least one call must be under way.")
@@ -91,7 +87,6 @@ class Teacher:
         self.base_url = find_base_url(base_url)
         self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
         self.max_tokens, self.backoff, self.retry_failed = max_tokens, backoff, retry_failed
-        self.batch, self.poll = batch, poll
         self.max_cost, self.price = max_cost, price or load_price(model)
         if max_cost is not None and self.price is None:
             raise TeacherError(
@@ -169,12 +164,7 @@ class Teacher:
             self._look_up(calls, rows, keys)
             try:
                 self.report(calls)
-                if self.batch:
-                    from knowtuning.teacher.batch import collect_batches
-
-                    collect_batches(self, calls)
-                if calls.open:
-                    self._ask_all(calls)
+                self.make(calls)
                 self.report(calls)
             finally:
                 calls.counts["seconds"] += time.perf_counter() - started
@@ -203,7 +193,7 @@ class Teacher:
             return None
         return Unusable(known.reason, raw=known.unusable_raw, again=False, attempts=known.unusable)
 
-    def _ask_all(self, calls: Calls) -> None:
+    def make(self, calls: Calls) -> None:
         """Make the open calls.
 
         Those under way are paid, and so waited for, whatever ends this; only a second interrupt does not wait.
@@ -253,8 +243,7 @@ class Teacher:
         """The workers of a task; the first error stops the others after the calls that they are waiting for."""
         self._running = asyncio.current_task()
         todo = iter(list(calls.open.items()))
-        # more workers than calls at once, as some wait for the disk; the throttle counts the calls
-        workers = [asyncio.create_task(self._work(calls, todo)) for _ in range(2 * self.concurrency)]
+        workers = [asyncio.create_task(self._work(calls, todo)) for _ in range(self.concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:

@@ -37,7 +37,7 @@ LOCAL_MODELS = ("lab-oracle", "english-rules")
 READY_WITHIN = 30.0  # seconds
 LARGEST_REQUEST = 64 * 2**20  # bytes
 # nobody else is served here: what fails twice will fail again
-LOCAL_PATIENCE = {"max_retries": 3, "backoff": 0.05, "poll": 0.2}
+LOCAL_PATIENCE = {"max_retries": 3, "backoff": 0.05}
 _numbers = itertools.count()
 
 
@@ -291,20 +291,26 @@ def _last_words(errors: IO[bytes]) -> str:
 
 @contextmanager
 def open_teacher(
-    model: str, directory: Path | str, settings: str = "lab", concurrency: int = 16, **options: Any
+    model: str, directory: Path | str, settings: str = "lab", concurrency: int = 16, batch: bool = False, **options: Any
 ) -> Iterator[Teacher]:
     """The teacher of a run, with its record and quarantine in `directory`.
 
     A local model gets a server of its own unless OPENAI_BASE_URL names another; any other model is asked at the
-    endpoint. `options` are those of `Teacher`.
+    endpoint. `batch`: through the Batch API (half price, within a day). `options` are those of `Teacher`.
 
     >>> with open_teacher("english-rules", "runs/demo/teacher") as teacher:
     ...     replies = teacher.map(EXTRACT, rows)  # doctest: +SKIP
     """
+    from knowtuning.teacher.batch import BatchTeacher
     from knowtuning.teacher.client import Teacher
 
     with ExitStack() as stack:
         if is_local(model) and not os.environ.get("OPENAI_BASE_URL"):
+            if batch:
+                raise TeacherError(
+                    f"The local server of {model} has no Batch API: ask without it, nothing is paid here."
+                )
             address = {"base_url": stack.enter_context(local_server(model, settings)), "api_key": "local"}
             options = address | LOCAL_PATIENCE | options
-        yield stack.enter_context(Teacher(model, directory, concurrency=concurrency, **options))
+        teacher = (BatchTeacher if batch else Teacher)(model, directory, concurrency=concurrency, **options)
+        yield stack.enter_context(teacher)
