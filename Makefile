@@ -11,6 +11,7 @@ FACTORY := .venv-llamafactory
 PEER := .venv-peer
 KUBERNETES := .venv-kubernetes
 RUN := $(VENV)/bin/python -m knowtuning
+STUDY := $(VENV)/bin/python -m study
 
 .DEFAULT_GOAL := help
 .PHONY: help lab dolly errors results solutions test lint jupyter book book-test notebooks bench gpu-bench teacher-bench faults growth interchange slurm-test kubernetes-test clean
@@ -42,7 +43,7 @@ errors: lab ## walks with a teacher that errs in 10 and 30 % of the facts, and t
 	@$(RUN) execute A1_teacher_errors runs/lab/seed-0/notebooks/A1_teacher_errors.ipynb
 
 results: lab ## all arms on all seeds and bases: the tables and figures of the paper (hours; goes on where it was)
-	@$(RUN) results --cores $(CORES)
+	@$(STUDY) results --cores $(CORES)
 	@for notebook in 10_baselines 11_results 12_human_evaluation; do \
 	  $(RUN) execute $$notebook runs/lab/seed-0/notebooks/$$notebook.ipynb || exit 1; done
 
@@ -112,6 +113,7 @@ $(PEER)/installed: benchmarks/teacher/constraints.txt
 notebooks: errors solutions ## put the lab's outputs into the committed notebooks and figures
 	$(RUN) execute A2_explorer runs/lab/seed-0/notebooks/A2_explorer.ipynb
 	$(RUN) publish
+	$(STUDY) publish
 
 clean: ## remove runs/ (the lab's base takes minutes to train again)
 	rm -rf runs

@@ -303,9 +303,6 @@ def everything():
     return files
 
 
-include: "study.smk"
-
-
 if SHARDS > 1:
 
     include: "shards.smk"

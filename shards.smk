@@ -1,7 +1,6 @@
 # The stages over slices of the training rows, as many at once as there are cores or nodes: knowtuning walk --shards N.
 # The notebooks then find what they would ask or compute on record.
-from knowtuning.shards.method import method
-from knowtuning.shards.shard import OUTPUT
+from knowtuning.shards.shard import OUTPUT, method
 
 SLICE = f"{RUN}/shards/{{number}}-of-{SHARDS}"
 SCORE = (

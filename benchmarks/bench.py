@@ -19,7 +19,6 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 SCRIPTS = {
     "training": ["training/run.py"],
-    "techniques": ["training/techniques.py"],
     "perplexity": ["perplexity.py"],
     "generation": ["generation.py"],
     "startup": ["startup.py"],
@@ -59,9 +58,7 @@ def _training(result: dict) -> list[dict]:
         speeds = {way: row["samples_per_second"]["median"] for way, row in result["stages"][stage].items()}
         for way, peer, target in (("llamafactory", "LLaMA-Factory 0.9.5", 2), ("trl", "TRL, its defaults", None)):
             other = result["stages"][stage][way]
-            for mine, said in (("ours", ""), ("compiled", ", once compiled")):
-                times = other[f"{mine}_is"]
-                rows.append(_row(f"{stage.upper()}, {unit}{said}", peer, speeds[mine], speeds[way], times, target))
+            rows.append(_row(f"{stage.upper()}, {unit}", peer, speeds["ours"], speeds[way], other["ours_is"], target))
     return rows
 
 
@@ -69,16 +66,6 @@ def _row(what: str, against: str, ours: float, theirs: float, ratio: dict, targe
     row = {"what": what, "against": against, "ours": ours, "theirs": theirs}
     row |= {"ratio": ratio["median"], "from": ratio["min"], "to": ratio["max"]}
     return row | {"target": f"at least {target}" if target else ""}
-
-
-def _techniques(result: dict) -> list[dict]:
-    rows = []
-    for stage, ways in result["off"].items():
-        ours = ways.pop("nothing")["seconds"]["median"]
-        for off, row in ways.items():
-            theirs = row["seconds"]["median"]
-            rows.append(_row(f"{stage.upper()}, s", f"without: {off}", ours, theirs, row["times_ours"], None))
-    return rows
 
 
 def _perplexity(result: dict) -> list[dict]:
@@ -132,7 +119,6 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 READERS = {
     "training": _training,
-    "techniques": _techniques,
     "perplexity": _perplexity,
     "generation": _generation,
     "startup": _startup,

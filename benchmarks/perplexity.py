@@ -23,9 +23,9 @@ from teacher.running import publish
 from timing import ended, in_turn, rate, ratio
 from torch.nn.functional import cross_entropy
 
+from knowtuning.data.sentences import sentences
 from knowtuning.data.sources import load
 from knowtuning.knowledge.difficulty import fact_nll, perplexity
-from knowtuning.lab.rules_sentences import sentences
 from knowtuning.run import Run, peak_memory_mb
 from knowtuning.training import models
 from knowtuning.training.prompts import encode_prompt

@@ -11,7 +11,6 @@ from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from knowtuning.recipe import Recipe
-from knowtuning.training.gauge import StepClock
 
 GAMMA, BETA = 0.2, 0.1
 
@@ -70,7 +69,6 @@ def _shared(recipe: Recipe, folder: str) -> dict[str, Any]:
 
 
 def _train(trainer: Any) -> tuple[float, list[float]]:
-    trainer.add_callback(clock := StepClock())
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return clock.seconds, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    seconds = trainer.train().metrics["train_runtime"]
+    return seconds, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

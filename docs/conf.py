@@ -24,6 +24,7 @@ exclude_patterns = [
     "knowtuning",
     "knowtuning.egg-info",
     "runs",
+    "study",
     "tests",
     "**/.ipynb_checkpoints",
     "**/__pycache__",
@@ -66,7 +67,6 @@ autodoc_mock_imports = [
     "torch",
     "transformers",
     "trl",
-    "vllm",
 ]
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True  # as written: a computed path would be one of this machine
@@ -76,7 +76,10 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 add_module_names = False
 # names of other projects cannot be looked up without their sites; ours must resolve
-nitpick_ignore_regex = [("py:.*", r"(?!knowtuning\.).*"), ("py:class", r"knowtuning\..*\.[A-Z]")]  # nor type variables
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!(knowtuning|study)\.).*"),
+    ("py:class", r"knowtuning\..*\.[A-Z]"),
+]  # nor type variables
 # the glossary and the tables begin below a title that GitHub does not need
 suppress_warnings = ["myst.header"]
 

@@ -1,4 +1,4 @@
-"""Command line: `knowtuning walk`, `results`, `annotate` and the other verbs that `knowtuning --help` lists."""
+"""Command line: `knowtuning walk`, `annotate` and the other verbs that `knowtuning --help` lists."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
         from knowtuning.dryrun import print_dry_run
 
         return print_dry_run(arguments.recipe, arguments.rows, arguments.steps, arguments.layers)
-    from knowtuning.doctor import doctor, print_findings
+    from knowtuning.doctor import doctor
 
-    return print_findings(doctor(arguments.recipe, arguments.teacher))
+    return doctor(arguments.recipe, arguments.teacher)
 
 
 def _preview(arguments: argparse.Namespace) -> None:
@@ -106,7 +106,7 @@ def _walk(arguments: argparse.Namespace) -> int:
         "gamma": "" if arguments.gamma is None else str(arguments.gamma),
     }
     if arguments.shards > 1:
-        from knowtuning.shards.method import method
+        from knowtuning.shards.shard import method
 
         method("score")  # refused here where shards cannot serve it
         given["shards"] = arguments.shards
@@ -124,24 +124,6 @@ def _walk(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _results(arguments: argparse.Namespace) -> int:
-    from knowtuning.study.plan import get_study
-    from knowtuning.walk import results
-
-    get_study(arguments.study)
-    code = results(arguments.study, arguments.cores)
-    if code == 0:
-        from knowtuning.files import shown
-        from knowtuning.study.run import study_folder
-        from knowtuning.study.tables import load, verdicts
-
-        folder = study_folder(arguments.study) / "results"
-        for row in verdicts(load(folder)):
-            print(f"{row['overall']:16} {row['claim']}")
-        print(f"The rule stands in knowtuning/study/claims.py, all tables in {shown(folder)} and notebook 11.")
-    return code
-
-
 def _execute(arguments: argparse.Namespace) -> None:
     from knowtuning.execute import execute
 
@@ -155,12 +137,11 @@ def _execute(arguments: argparse.Namespace) -> None:
 
 
 def _shard(arguments: argparse.Namespace) -> None:
-    from knowtuning.files import shown
+    from knowtuning.files import count_lines, shown
     from knowtuning.progress import file_tick
     from knowtuning.run import Run
     from knowtuning.shards.gather import share
-    from knowtuning.shards.shard import count_rows, parse_shard
-    from knowtuning.shards.stages import run_stage
+    from knowtuning.shards.shard import parse_shard, run_stage
 
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's way to end a job: what is paid is recorded first
     shard, run = parse_shard(arguments.shard), Run("shard", arguments.recipe, arguments.seed)
@@ -168,7 +149,7 @@ def _shard(arguments: argparse.Namespace) -> None:
     if arguments.max_cost:
         options["max_cost"] = share(run, shard.of, arguments.max_cost)
     if arguments.progress:
-        start, stop = shard.bounds(count_rows(run))
+        start, stop = shard.bounds(count_lines(run.need("data/train.jsonl")))
         options["tick"] = file_tick(arguments.progress, f"shard {shard}", stop - start)
     account = run_stage(arguments.stage, shard, run, arguments.teacher, **options)
     if arguments.progress:
@@ -193,7 +174,7 @@ def _gather(arguments: argparse.Namespace) -> None:
 
 
 def _quality(arguments: argparse.Namespace) -> None:
-    from knowtuning.evaluation.teachers import print_quality
+    from knowtuning.evaluation.teacher_quality import print_quality
     from knowtuning.run import runs_folder
 
     directory = runs_folder() / "quality" / arguments.teacher.replace("/", "_")
@@ -207,7 +188,7 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 
 def _sheet(arguments: argparse.Namespace) -> None:
-    from knowtuning.evaluation.sheet import sheet_of_run
+    from knowtuning.evaluation.human.sheet import sheet_of_run
     from knowtuning.files import shown
     from knowtuning.run import Run
 
@@ -218,13 +199,13 @@ def _sheet(arguments: argparse.Namespace) -> None:
 
 
 def _annotate(arguments: argparse.Namespace) -> int:
-    from knowtuning.annotate_terminal import annotate
+    from knowtuning.evaluation.human.annotate_terminal import annotate
 
     return annotate(arguments.sheet, arguments.name, arguments.out)
 
 
 def _push(arguments: argparse.Namespace) -> None:
-    from knowtuning.data.hub import push
+    from knowtuning.cards.push import push
     from knowtuning.run import Run
 
     print(push(Run("push", arguments.recipe, arguments.seed).root, arguments.repository, private=not arguments.public))
@@ -327,11 +308,6 @@ def _parser() -> argparse.ArgumentParser:
     said = "weight of DPO's SFT term on the preferred answers (default: 0.2; 0: none, as in the first release)"
     walk.add_argument("--gamma", type=float, help=said)
     walk.set_defaults(run=_walk)
-
-    results = commands.add_parser("results", help="all arms over all seeds and bases, learning rates and map: hours")
-    results.add_argument("--study", default="lab", help="lab, or smoke: does everything run?")
-    results.add_argument("--cores", type=int, default=os.cpu_count() or 1)
-    results.set_defaults(run=_results)
 
     execute = commands.add_parser("execute", help="execute one notebook with checked parameters")
     execute.add_argument("notebook", help="its path, or its name in notebooks/")

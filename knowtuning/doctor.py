@@ -13,7 +13,6 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import psutil
 from openai import APIConnectionError, APIStatusError, OpenAI
@@ -30,7 +29,6 @@ from knowtuning.teacher.server import is_local, open_teacher
 
 PROBE = {"question": "What is the Vell Orrery?", "answer": "The Vell Orrery was built in 1671. It shows six planets."}
 SOON = 60  # days
-ON_A_CPU = 3e8  # weights of a base that needs no GPU
 GB = 2**30
 
 
@@ -43,15 +41,18 @@ class Finding:
     what: str
 
 
-def doctor(recipe: str, teacher: str = "") -> list[Finding]:
-    """Look at everything that a run of the recipe needs; asks the endpoint one small question (a paid call)."""
-    known = get_recipe(recipe)
-    return [*check_here(known), *check_endpoint(known, teacher)]
+def doctor(name: str, teacher: str = "") -> int:
+    """Print all that a run of the recipe needs; asks the endpoint one small question (a paid call)."""
+    recipe = get_recipe(name)
+    findings = [*check_here(recipe), *check_endpoint(recipe, teacher)]
+    show(findings)
+    return conclude(findings)
 
 
 def check_here(recipe: Recipe) -> list[Finding]:
     """Look at everything but the endpoint: packages, machine, base."""
-    return [*check_packages(), *check_extras(recipe), *check_machine(recipe), *check_model(recipe)]
+    checks = (check_packages(), check_extras(recipe), check_machine(recipe), check_model(recipe), check_reading(recipe))
+    return [finding for check in checks for finding in check]
 
 
 def check_packages() -> Iterator[Finding]:
@@ -73,11 +74,9 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_extras(recipe: Recipe) -> Iterator[Finding]:
-    """Packages, and a compiler, that only some recipes want."""
-    wanted = {"liger_kernel": recipe.machine.liger, "vllm": recipe.evaluation.engine == "vllm"}
-    for name in (name for name, wants in wanted.items() if wants and not find_spec(name)):
-        extra = name.partition("_")[0]
-        yield Finding("fail", "packages", f"recipe {recipe.name} wants {name}: pip install -e '.[{extra}]'")
+    """Packages that only some recipes want."""
+    if recipe.machine.liger and not find_spec("liger_kernel"):
+        yield Finding("fail", "packages", f"recipe {recipe.name} wants liger_kernel: pip install -e '.[liger]'")
 
 
 def check_machine(recipe: Recipe) -> Iterator[Finding]:
@@ -102,59 +101,32 @@ def wants_gpu(recipe: Recipe) -> bool:
     return lab_of(recipe.base) is None
 
 
-def small(config: Any) -> bool:
-    """Whether a CPU gets through a base of this shape."""
-    from knowtuning.training.shapes import parameters
-
-    return parameters(config) < ON_A_CPU
-
-
 def check_gpu(recipe: Recipe) -> Finding:
     """The GPUs of this machine, their number and free memory, against what the shape of the base asks for."""
     import torch
 
-    from knowtuning.training.forecast import largest_need
-    from knowtuning.training.shapes import config_of
+    from knowtuning.training.memory import cards_with_room, config_of, cure, largest_need, small
 
     try:
         config = config_of(recipe.base)
         stage, needed = largest_need(recipe, config)
     except DataError as error:
         return Finding("warn", "GPU", f"what is needed cannot be told: {error}")
-    needs = (
-        f"recipe {recipe.name} needs about {needed / GB:.0f} GB on each of {recipe.machine.num_processes}, for {stage}"
-    )
-    if recipe.machine.num_processes == 1:
-        needs = f"recipe {recipe.name} needs one with about {needed / GB:.0f} GB, most of all for {stage}"
-    found = torch.cuda.device_count()
-    if not found and small(config):
+    count, here = recipe.machine.num_processes, torch.cuda.device_count()
+    each = "one with" if count == 1 else f"{count} with each"
+    needs = f"recipe {recipe.name} needs {each} about {needed / GB:.0f} GB, most of all for {stage} (arithmetic)"
+    if not here and small(config):
         return Finding("warn", "GPU", f"none; recipe {recipe.name} runs on the CPU ({os.cpu_count()} cores), slowly")
-    if found < recipe.machine.num_processes:
-        return Finding("fail", "GPU", f"{found or 'none'} here; {needs}")
-    for number in range(recipe.machine.num_processes):
+    if here < count:
+        return Finding("fail", "GPU", f"{here or 'none'} here; {needs}, such as {cards_with_room(needed)}")
+    for number in range(count):
         free, total = torch.cuda.mem_get_info(number)
         if free < needed:
             room = f"{free / GB:.1f} of {total / GB:.1f} GB free on {_card(number)}"
             return Finding("fail", "GPU", f"{room}; {needs}: {cure(recipe, stage)}")
     if recipe.dtype == "bfloat16" and torch.cuda.get_device_capability()[0] < 8:
         return Finding("warn", "GPU", f"{_card(0)} has no bfloat16 of its own: expect it to be slow; {needs}")
-    return Finding("ok", "GPU", f"{found} x {_card(0)}, {free / GB:.1f} GB free; {needs}")
-
-
-def cure(recipe: Recipe, stage: str) -> str:
-    """What to change in a recipe whose `stage` does not fit, the cheapest first."""
-    sections = {"SFT": recipe.sft, "DPO": recipe.dpo}
-    if (sizes := sections.get(stage)) and (sizes.micro_batch or sizes.batch) > 1:
-        return f"set a smaller {stage.lower()}.micro_batch in the recipe"
-    if stage in sections and not recipe.machine.checkpointing:
-        return "set machine.checkpointing in the recipe"
-    if stage in ("perplexity", "reference") and recipe.machine.score_tokens > recipe.max_length:
-        return "set fewer machine.score_tokens in the recipe"
-    if stage == "generation" and recipe.evaluation.batch > 1:
-        return "set a smaller evaluation.batch in the recipe"
-    if recipe.quantisation == "none":
-        return "take NF4 (quantisation, or the recipe's -qlora)"
-    return "take a larger card, or a smaller base"
+    return Finding("ok", "GPU", f"{here} x {_card(0)}, {free / GB:.1f} GB free; {needs}")
 
 
 def _card(number: int) -> str:
@@ -172,6 +144,32 @@ def check_model(recipe: Recipe) -> Iterator[Finding]:
         yield Finding("ok", "base model", f"folder {shown(Path(recipe.base))}")
     else:
         yield _on_the_hub(recipe.base)
+
+
+def check_reading(recipe: Recipe) -> Iterator[Finding]:
+    """How a base that is not the lab's reads several texts at once, tried on a tiny random one of its architecture."""
+    from transformers import AutoModelForCausalLM
+
+    from knowtuning.training.memory import config_of, tiny
+    from knowtuning.training.packed import layout
+
+    if lab_of(recipe.base):
+        return
+    try:
+        config = config_of(recipe.base)
+    except DataError:
+        return  # which is said of the base itself
+    try:
+        reads = layout(AutoModelForCausalLM.from_config(tiny(config)).eval())
+    except DataError as error:
+        yield Finding("fail", "training", str(error))
+    except Exception as error:
+        # code of some architecture on sizes that nobody has tried; training begins with the same check
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        yield Finding("warn", "training", f"a tiny {config.model_type} cannot be tried here ({reason})")
+    else:
+        said = {"packed": "packed in rows, without padding", "padded": "in padded batches, which takes longer"}[reads]
+        yield Finding("ok", "training", f"a {config.model_type} is trained on texts {said}")
 
 
 def _on_the_hub(base: str) -> Finding:
@@ -265,12 +263,6 @@ def _asked(model: str, recipe: Recipe) -> Iterator[Finding]:
         "ok" if features.cap else "warn", "token cap", features.cap or "none is accepted: max_cost cannot hold"
     )
     yield Finding("ok", "temperature", "accepted" if features.temperature else "refused, so never sent")
-
-
-def print_findings(findings: list[Finding]) -> int:
-    """Print findings on 80 columns; the exit code is 1 where one of them is a failure."""
-    show(findings)
-    return conclude(findings)
 
 
 def show(findings: Iterable[Finding]) -> None:

@@ -14,14 +14,13 @@ from knowtuning.arms import ARMS
 from knowtuning.display import View
 from knowtuning.evaluation import facts
 from knowtuning.files import DataError
-from knowtuning.knowledge.difficulty import score_facts, select_difficult
-from knowtuning.knowledge.disturb import disturb, word_answers
-from knowtuning.knowledge.rewrite import rewrite
+from knowtuning.knowledge.difficulty import score_facts
+from knowtuning.knowledge.pipeline import Method, make
 from knowtuning.lab.world import World
 from knowtuning.progress import FILE_VARIABLE
 from knowtuning.run import Run
 from knowtuning.teacher.client import Teacher
-from knowtuning.teacher.prompts import EXTRACT
+from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.server import open_teacher
 from knowtuning.training import models
 from knowtuning.training.dpo import SIDES
@@ -88,28 +87,31 @@ class Explorer:
         self, teacher: Teacher, question: str, answer: str, arm: str, alpha: float, seed: int
     ) -> dict[str, View]:
         """What each step makes of the answer, as far as the teacher can follow."""
-        row = {"id": question, "question": question, "answer": answer}
-        [reply] = teacher.map(EXTRACT, [(question, {"question": question, "answer": answer})]) if answer else [None]
-        if reply is None:
+        rows = [{"id": question, "question": question, "answer": answer}] if answer else []
+
+        def score(facts: list[dict], questions: dict[str, str]) -> list[dict]:
+            return score_facts(self._under("sft"), self.tokenizer, facts, questions)
+
+        made = make(teacher, score, rows, Method(alpha=alpha, seed=seed))
+        if not made.facts:
             return {"Facts": _note("The teacher finds no fact in this answer, so the method ends here.")}
-        model = self._under("sft")
-        scored = score_facts(model, self.tokenizer, [{"id": question, "facts": reply.facts}], {question: question})
-        scored = select_difficult(scored, alpha)
-        columns = zip(*[(one["fact"], one["perplexity"], one["difficult"]) for one in scored], strict=True)
+        columns = ([fact[name] for fact in made.difficulty] for name in ("fact", "perplexity", "difficult"))
         parts = {"Facts by perplexity under SFT": display.shaded_answer(answer, *columns)}
-        difficult = [one["fact"] for one in scored if one["difficult"]]
-        rewritten, _ = rewrite(teacher, [row], {question: difficult})
-        for one in rewritten:
-            parts["Difficult facts rewritten"] = display.rewriting(one["facts"], one["question"], one["answer"])
-        pairs, _ = disturb(teacher, [row], {question: reply.facts}, seed=seed)
-        if pairs:
-            worse = {pair["aspect"]: " ".join(pair["disturbed"]) for pair in pairs}
-            parts["Made worse in three ways"] = display.disturbances(" ".join(reply.facts), worse)
-        worded, _ = word_answers(teacher, pairs)
-        for pair in [pair for pair in worded if pair["aspect"] == "factuality"]:
+        for new in made.rewritten:
+            parts["Difficult facts rewritten"] = display.rewriting(new["facts"], new["question"], new["answer"])
+        if made.pairs:
+            worse = {pair["aspect"]: " ".join(pair["disturbed"]) for pair in made.pairs}
+            parts["Made worse in three ways"] = display.disturbances(" ".join(made.facts[0]["facts"]), worse)
+        for pair in [pair for pair in made.pairs if pair["aspect"] == "factuality"]:
             reference = ARMS[arm].start or "base"
-            title = f"A pair's log-ratios: {arm} against {reference}"
-            parts[title] = self._log_ratios(pair, arm, reference)
+            tokens = {
+                side: tuple(
+                    token_log_probs(self._under(name), self.tokenizer, pair["question"], pair[side])
+                    for name in (arm, reference)
+                )
+                for side in SIDES
+            }
+            parts[f"A pair's log-ratios: {arm} against {reference}"] = display.log_ratios(tokens)
         return parts
 
     def _under(self, arm: str) -> Any:
@@ -132,14 +134,6 @@ class Explorer:
             }
         )
 
-    def _log_ratios(self, pair: dict, policy: str, reference: str) -> View:
-        said = {
-            side: [token_log_probs(self._under(arm), self.tokenizer, pair["question"], pair[side]) for arm in arms]
-            for side in SIDES
-            for arms in [(policy, reference)]
-        }
-        return display.log_ratios(said)
-
 
 def explore(explorer: Explorer, question: str, **chosen: Any) -> Any:
     """Controls in JupyterLab, beginning with this example; the example alone where nobody can press a button.
@@ -149,9 +143,40 @@ def explore(explorer: Explorer, question: str, **chosen: Any) -> Any:
     headless = FILE_VARIABLE in os.environ or "ipykernel" not in sys.modules
     if headless or find_spec("ipywidgets") is None:
         return explorer.look(question, **chosen)
-    from knowtuning.explorer_widget import explorer_widget
+    return controls(explorer, question, **chosen)
 
-    return explorer_widget(explorer, question, **chosen)
+
+def controls(
+    explorer: Explorer, question: str, arm: str = "knowtuning", temperature: float = 0.0, alpha: float = 0.5
+) -> Any:
+    """Controls over `Explorer.look`, and below them what it shows; Enter in the question looks too.
+
+    Everything is reached by Tab. What cannot be shown (an empty question, a teacher that does not answer) is said in
+    one sentence in its place.
+    """
+    import ipywidgets as widgets
+
+    wide = {"layout": widgets.Layout(width="40em"), "style": {"description_width": "7em"}, "tabbable": True}
+    asked = widgets.Text(question, description="question", continuous_update=False, **wide)
+    of = widgets.Dropdown(options=explorer.arms, value=arm, description="arm", **wide)
+    heat = widgets.FloatSlider(temperature, min=0, max=1.5, step=0.05, description="temperature", **wide)
+    share = widgets.FloatSlider(alpha, min=0, max=1, step=0.05, description="alpha", **wide)
+    button = widgets.Button(description="look", button_style="primary", tabbable=True)
+    view = widgets.HTML()
+
+    def look(_: object = None) -> None:
+        button.disabled, button.description = True, "looking …"
+        try:
+            view.value = explorer.look(asked.value, of.value, heat.value, share.value).html
+        except (DataError, TeacherError) as error:
+            view.value = f"<p>{escape(str(error))}</p>"
+        finally:
+            button.disabled, button.description = False, "look"
+
+    button.on_click(look)
+    asked.observe(look, "value")
+    look()
+    return widgets.VBox([asked, of, heat, share, button, view])
 
 
 def _note(text: str) -> View:

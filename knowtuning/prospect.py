@@ -14,11 +14,12 @@ from rich.table import Table
 from knowtuning.data import sources
 from knowtuning.files import DataError, shown
 from knowtuning.knowledge.estimate import Estimate, Range, estimate
-from knowtuning.knowledge.stages import Trail, run_stages
+from knowtuning.knowledge.pipeline import Made, rehearse
 from knowtuning.lab import annotators
 from knowtuning.recipe import get_recipe
 from knowtuning.run import runs_folder
 from knowtuning.teacher.budget import Price, load_price
+from knowtuning.teacher.calls import totals
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.server import open_teacher
 
@@ -62,35 +63,34 @@ class Prospect:
         return open_teacher(self.model, self.folder, get_recipe(self.recipe).base, max_cost=self.max_cost)
 
 
-def preview(prospect: Prospect, count: int = 5) -> list[Trail]:
+def preview(prospect: Prospect, count: int = 5) -> Made:
     """Send `count` real rows through extract, rewrite, revise and rephrase, and print each with what came out."""
     rows = prospect.training_rows()[:count]
     with prospect.open_teacher() as teacher:
-        trails = run_stages(teacher, rows, seed=prospect.seed)
-    for number, trail in enumerate(trails, start=1):
-        print(f"── {number} of {len(trails)} · {trail.row['id']} " + "─" * 20)
-        _print_trail(trail)
-    failed = sum(reply is None for trail in trails for reply in trail.replies.values())
-    print(f"{failed} of {sum(len(trail.replies) for trail in trails)} requests failed (model {prospect.model}).")
+        made = rehearse(teacher, rows, seed=prospect.seed)
+        failed = totals(teacher.counts)["quarantined"]
+    for number, row in enumerate(rows, start=1):
+        print(f"── {number} of {len(rows)} · {row['id']} " + "─" * 20)
+        _print_row(row, made)
+    print(f"{failed} requests failed (model {prospect.model}).")
     if failed:
         print(f"Reasons and raw replies: {shown(prospect.folder / 'quarantine.jsonl')}")
-    return trails
+    return made
 
 
-def _print_trail(trail: Trail) -> None:
-    _say("question", trail.row["question"])
-    _say("answer", trail.row["answer"])
-    extracted, rewritten, revised, rephrased = (trail.replies[n] for n in ("extract", "rewrite", "revise", "rephrase"))
-    facts, false = (extracted or {}).get("facts", []), (revised or {}).get("facts", [])
-    for place, fact in enumerate(facts):
+def _print_row(row: dict, made: Made) -> None:
+    """A QA row and what the method makes of it; "(failed)" where there is nothing."""
+    parts = (made.facts, made.rewritten, made.pairs)
+    facts, rewritten, pairs = ([part for part in rows if part["id"] == row["id"]] for rows in parts)
+    false = [fact for pair in pairs if pair["aspect"] == "factuality" for fact in pair["disturbed"]]
+    _say("question", row["question"])
+    _say("answer", row["answer"])
+    for place, fact in enumerate(facts[0]["facts"] if facts else []):
         _say(f"fact {place + 1}", fact)
         _say("  false", false[place] if place < len(false) else "(failed)")
-    for label, reply, key in (
-        ("new question", rewritten, "question"),
-        ("new answer", rewritten, "answer"),
-        ("rephrased", rephrased, "answer"),
-    ):
-        _say(label, reply[key] if reply else "(failed)")
+    _say("new question", rewritten[0]["question"] if rewritten else "(failed)")
+    _say("new answer", rewritten[0]["answer"] if rewritten else "(failed)")
+    _say("rephrased", pairs[0]["chosen"] if pairs else "(failed)")
 
 
 def _say(label: str, text: str) -> None:

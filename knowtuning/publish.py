@@ -8,10 +8,9 @@ from pathlib import Path
 
 from knowtuning.arms import ARMS
 from knowtuning.execute import NOTEBOOKS, SOLUTIONS, code_hash
-from knowtuning.figures.method import COMPARED, method, method_numbers
+from knowtuning.figures.overview import COMPARED, method, method_numbers
 from knowtuning.files import ROOT, DataError, shown, write_json, write_text
 from knowtuning.run import runs_folder
-from knowtuning.study.run import study_folder
 
 KINDS = ("png", "svg", "pdf")
 
@@ -39,8 +38,6 @@ def publish(recipe: str, seed: int, arm: str) -> None:
             _copy(copy, source)
     for scores in sorted((run / "scores").glob("*.json")):
         _copy(scores, ROOT / "data" / "results" / recipe / f"seed-{seed}" / scores.name)
-    for result in sorted((study_folder(recipe) / "results").glob("*.json")):
-        _copy(result, ROOT / "data" / "results" / recipe / "study" / result.name)
     for place in (folder / "base" / "figures", run / "figures"):
         for figure in sorted(path for kind in KINDS for path in place.glob(f"*.{kind}")):
             if figure.stem.rpartition(".")[2] not in ARMS.keys() - {arm}:

@@ -136,7 +136,6 @@ class Evaluation(Section):
     max_new_tokens: int = Field(ge=1, description="longest answer, in tokens")
     batch: int = Field(ge=1, description="answers generated at once, and validation sequences scored at once")
     bertscore: bool = Field(True, description="score answers by BERTScore too")
-    engine: Literal["transformers", "vllm"] = Field("transformers", description="vllm is an extra, for GPUs")
 
 
 class Machine(Section):

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from knowtuning.cards.model_cards import write_cards
 from knowtuning.files import DataError, read_json, read_jsonl, runs_folder, sha256, shown, write_json, write_jsonl
 from knowtuning.recipe import get_recipe, keep, lab_of
 
@@ -158,8 +159,6 @@ class Run:
             "versions": versions(),
         }
         write_json(self.root / "manifests" / f"{self.step}.json", manifest)
-        from knowtuning.cards import write_cards  # here, as it reads what this module writes
-
         write_cards(self, self._wrote)
         failures = {"teacher requests failed": self.teacher_failures()}
         return {**numbers, **failures, "seconds": manifest["seconds"], "peak memory (MB)": manifest["peak_memory_mb"]}

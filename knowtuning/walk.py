@@ -60,13 +60,10 @@ def walk(
         return _snakemake(folder, lock, config, place, forced, pay)
 
 
-def results(study: str, cores: int) -> int:
-    """Run every step of a study that is missing or older than its inputs; return Snakemake's exit code."""
-    from knowtuning.study.run import study_folder
-
-    folder = study_folder(study)
-    with _alone(folder, f"another run of the study {study}") as lock:
-        return _snakemake(folder, lock, {"study": study}, here(cores), ["results"])
+def run_graph(snakefile: Path, folder: Path, name: str, config: dict[str, str], cores: int, targets: list[str]) -> int:
+    """Run another graph here as `walk` runs its own, with lock, log and progress in `folder`; Snakemake's exit code."""
+    with _alone(folder, f"another run of the {name}") as lock:
+        return _snakemake(folder, lock, config, here(cores), targets, snakefile=snakefile)
 
 
 @contextmanager
@@ -84,10 +81,16 @@ def _alone(folder: Path, other: str) -> Iterator[TextIO]:
 
 
 def _snakemake(
-    folder: Path, lock: TextIO, config: dict[str, str], place: Place, targets: list[str], pay: str = ""
+    folder: Path,
+    lock: TextIO,
+    config: dict[str, str],
+    place: Place,
+    targets: list[str],
+    pay: str = "",
+    snakefile: Path = ROOT / "Snakefile",
 ) -> int:
     """Run Snakemake, follow it on the terminal, and end it and all its children whenever this ends."""
-    command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", str(ROOT / "Snakefile")]
+    command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", str(snakefile)]
     command += [*place.options, "--rerun-incomplete", "--nolock", "--keep-going"]
     command += ["--config", *(f"{k}={v}" for k, v in config.items())]
     environment = {**os.environ, **place.environment, "KNOWTUNING_PAY": pay, "KNOWTUNING_SHARD_PAY": _as_options(pay)}
@@ -161,7 +164,7 @@ def _end(child: subprocess.Popen, family: list[Any], told: bool) -> None:
                 child.send_signal(signal.SIGINT if "--executor" in child.args else signal.SIGTERM)
             elif any("ipykernel" in word for word in process.cmdline()):
                 process.send_signal(signal.SIGINT)  # a kernel interrupts its cell, whatever its parents ignore
-            elif {"knowtuning.study.run", "shard"}.intersection(process.cmdline()):
+            elif {"study", "shard"}.intersection(process.cmdline()):
                 process.terminate()  # goes on where it was
     try:
         child.wait(timeout=GRACE)

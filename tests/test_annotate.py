@@ -14,15 +14,15 @@ import unicodedata
 
 import pytest
 
-from knowtuning.annotate import MEANING, Annotation, visible
-from knowtuning.annotate_terminal import KEYS, item_text
+from knowtuning.evaluation.human.annotate_terminal import KEYS, item_text
+from knowtuning.evaluation.human.annotation import MEANING, Annotation, visible
 from knowtuning.files import DataError, read_jsonl, write_jsonl
 from knowtuning.knowledge.aspects import ASPECTS
 
 COMMAND = [
     sys.executable,
     "-c",
-    "import sys; from knowtuning.annotate_terminal import annotate; from pathlib import Path;"
+    "import sys; from knowtuning.evaluation.human.annotate_terminal import annotate; from pathlib import Path;"
     "sys.exit(annotate(Path(sys.argv[1]), sys.argv[2]))",
 ]
 HOSTILE = (
@@ -263,7 +263,7 @@ def test_back_help_and_unknown_keys_in_a_pipe(sheet):
 
 def test_annotators_need_no_more_than_the_core(sheet):
     heavy = "[name for name in ('numpy', 'scipy', 'pandas', 'torch', 'openai', 'ipywidgets') if name in sys.modules]"
-    code = f"import sys, knowtuning.annotate_terminal; print({heavy})"
+    code = f"import sys, knowtuning.evaluation.human.annotate_terminal; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -333,10 +333,10 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(sheet, how):
 
 @pytest.fixture
 def view(sheet):
-    from knowtuning.annotate_widget import annotation_widget
+    from knowtuning.evaluation.human.annotate_buttons import annotation_buttons
 
     session = Annotation(sheet, "ann")
-    return session, annotation_widget(session)
+    return session, annotation_buttons(session)
 
 
 def buttons(box):
@@ -374,11 +374,11 @@ def test_every_button_has_a_name_of_its_own_and_is_reached_by_tab(view):
 
 
 def test_the_widget_escapes_what_it_shows(tmp_path):
-    from knowtuning.annotate_widget import annotation_widget
+    from knowtuning.evaluation.human.annotate_buttons import annotation_buttons
 
     item = {"item": "i", "question": "<img src=x onerror=alert(1)>", "left": "</div><script>", "right": HOSTILE}
     path = tmp_path / "sheet.jsonl"
     path.write_text(json.dumps(item) + "\n")
-    shown = annotation_widget(Annotation(path, "ann")).children[1].value
+    shown = annotation_buttons(Annotation(path, "ann")).children[1].value
     assert "<img" not in shown and "<script" not in shown and "&lt;script&gt;" in shown
     assert not [char for char in shown if unicodedata.category(char) in ("Cc", "Cf", "Cs") and char != "\n"]

@@ -8,9 +8,9 @@ from datasets import load_dataset
 from huggingface_hub import ModelCardData, metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from knowtuning.cards import write_cards
+from knowtuning.cards.data_cards import data_card
+from knowtuning.cards.model_cards import write_cards
 from knowtuning.data import llamafactory
-from knowtuning.data.card import data_card
 from knowtuning.evaluation import report
 from knowtuning.files import read_json, sha256
 from knowtuning.lab import annotators, base

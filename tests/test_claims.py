@@ -1,4 +1,4 @@
-"""The claims of docs/results.md against the committed results: every number, and that the seeds carry what is said to hold."""
+"""The claims of docs/results.md against the committed results: every number, and what the seeds carry."""
 
 import re
 
@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from knowtuning.files import ROOT
-from knowtuning.study import claims, tables
-from knowtuning.study.plan import STUDIES
+from study import claims, tables
+from study.plan import STUDIES
 
 RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 

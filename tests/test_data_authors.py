@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from knowtuning.data.authors import read_ka, read_kc, with_aspects
+from knowtuning.data.llamafactory import read_ka, read_kc
 from knowtuning.files import DataError
+from knowtuning.knowledge.pipeline import of_aspects
 
 ASPECTS = ("completeness", "factuality", "logicality")
 TRAIN = [
@@ -51,11 +52,11 @@ def test_pairs_of_both_forms_are_read_and_their_aspect_is_unknown_unless_told(tm
 def test_pairs_of_unknown_aspect_serve_an_arm_that_wants_all_and_no_other():
     pairs = [{"question": q, "chosen": "x", "rejected": "y"} for q in "ABC"]
     unknown = [{"aspect": "unknown"}] * 3
-    assert with_aspects(pairs, unknown, ASPECTS, ASPECTS) == [pair | {"aspect": "unknown"} for pair in pairs]
+    assert of_aspects(pairs, unknown, ASPECTS) == [pair | {"aspect": "unknown"} for pair in pairs]
     with pytest.raises(DataError, match="does not tell the aspect of its pairs, so factuality, logicality cannot"):
-        with_aspects(pairs, unknown, ASPECTS[1:], ASPECTS)
+        of_aspects(pairs, unknown, ASPECTS[1:])
     told = [{"aspect": aspect} for aspect in ASPECTS]
-    assert with_aspects(pairs, told, ["factuality"], ASPECTS) == [pairs[1] | {"aspect": "factuality"}]
-    assert len(with_aspects(pairs, told, [], ASPECTS)) == 3, "no aspect wanted by name: all that there are"
+    assert of_aspects(pairs, told, ["factuality"]) == [pairs[1] | {"aspect": "factuality"}]
+    assert len(of_aspects(pairs, told, [])) == 3, "no aspect wanted by name: all that there are"
     with pytest.raises(DataError, match="there are 3 pairs and the provenance of 2; run the notebook that writes them"):
-        with_aspects(pairs, told[:2], ASPECTS, ASPECTS)
+        of_aspects(pairs, told[:2], ASPECTS)

@@ -4,7 +4,7 @@ import json
 
 import yaml
 
-from knowtuning.data.card import card_markdown, data_card
+from knowtuning.cards.data_cards import card_markdown, data_card
 from knowtuning.files import sha256, write_jsonl
 
 LONG = "rust is what comes of iron that is left in the rain for long enough to turn red"

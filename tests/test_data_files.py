@@ -4,8 +4,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from knowtuning.data.files import read_objects
 from knowtuning.data.sources import load
+from knowtuning.data.tables import read_objects
 from knowtuning.files import DataError
 
 ROWS = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -13,9 +12,10 @@ import pytest
 import yaml
 from hub_server import serve
 
+from knowtuning.cards.data_cards import data_card
+from knowtuning.cards.push import push
 from knowtuning.data import llamafactory, sources
-from knowtuning.data.card import data_card
-from knowtuning.data.hub import download, push
+from knowtuning.data.hub import download
 from knowtuning.data.registry import Source, registry
 from knowtuning.files import DataError, write_json, write_jsonl
 
@@ -39,7 +39,7 @@ def hub(monkeypatch, tmp_path):
 
 
 def source(repo="databricks/databricks-dolly-15k", revision=None, **files) -> Source:
-    return dataclasses.replace(registry()["dolly"], repo=repo, revision=revision, files=files)
+    return registry()["dolly"].model_copy(update={"repo": repo, "revision": revision, "files": files})
 
 
 def test_a_source_comes_at_its_pinned_commit_not_at_the_newest(hub):

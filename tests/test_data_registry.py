@@ -21,9 +21,9 @@ def test_the_five_sources_of_the_paper_are_pinned_to_a_commit():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"revision": "main"}, "dolly: field 'revision' is 'main'; give all 40 digits of the commit, or null."),
+        ({"revision": "main"}, "dolly: field 'revision' is 'main'; string should match pattern '^[0-9a-f]{40}$'."),
         ({"revision": "bdd27f4"}, "field 'revision' is 'bdd27f4'"),
-        ({"files": {"a.json": "abc"}}, "the SHA-256 of a.json is 'abc'; give all 64 digits, or null."),
+        ({"files": {"a.json": "abc"}}, "field 'files.a.json' is 'abc'; string should match pattern '^[0-9a-f]{64}$'."),
         ({"licence": ...}, "field 'licence' is missing"),
         ({"license": "mit"}, "field 'license' is unknown"),
     ],

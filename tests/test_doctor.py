@@ -6,11 +6,11 @@ from threading import Thread
 
 import pytest
 import torch
+from transformers import BertConfig, FalconConfig, LlamaConfig
 
-from knowtuning.doctor import GB, check_extras, check_gpu, check_machine, check_model, cure
+from knowtuning.doctor import check_extras, check_gpu, check_machine, check_model, check_reading
 from knowtuning.recipe import get_recipe
-from knowtuning.training.forecast import largest_need
-from knowtuning.training.shapes import config_of
+from knowtuning.training.memory import GB, config_of, cure, largest_need
 
 PAPER = get_recipe("paper-7b")
 
@@ -51,7 +51,7 @@ def test_a_recipe_for_gpus_fails_without_one_and_the_lab_does_not(gpus):
 def test_processes_need_a_card_each(gpus):
     gpus(1)
     found = check_gpu(get_recipe("paper-13b-qlora"))
-    assert found.state == "fail" and "1 here" in found.what and "on each of 2" in found.what
+    assert found.state == "fail" and "1 here" in found.what and "2 with each about" in found.what
     gpus(2)
     assert check_gpu(get_recipe("paper-13b-qlora")).state == "ok"
 
@@ -82,9 +82,22 @@ def test_the_cure_is_the_cheapest_that_is_left(stage, changes, said):
 def test_packages_that_only_some_recipes_want(monkeypatch):
     monkeypatch.setattr("knowtuning.doctor.find_spec", lambda name: None)
     assert not list(check_extras(PAPER))
-    assert [
-        found.state for found in check_extras(PAPER.replace(machine={"liger": True}, evaluation={"engine": "vllm"}))
-    ] == ["fail", "fail"]
+    assert [found.state for found in check_extras(PAPER.replace(machine={"liger": True}))] == ["fail"]
+
+
+@pytest.mark.parametrize(
+    ("config", "state", "said"),
+    [
+        (LlamaConfig(), "ok", "packed in rows"),
+        (FalconConfig(), "ok", "padded batches"),
+        (BertConfig(), "fail", "looks ahead"),
+    ],
+)
+def test_a_base_that_cannot_be_trained_is_refused_by_its_configuration(tmp_path, config, state, said):
+    config.save_pretrained(tmp_path)
+    [found] = check_reading(PAPER.replace(base=str(tmp_path)))
+    assert found.state == state and said in found.what
+    assert not list(check_reading(get_recipe("lab")))
 
 
 @pytest.fixture

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from nltk.metrics.agreement import AnnotationTask
 
-from knowtuning.evaluation.agreement import (
+from knowtuning.evaluation.human.agreement import (
     VERDICTS,
     against_rows,
     agreement_rows,
     cohens_kappa,
+    expected_kappa,
     fleiss_kappa,
     items_needed,
     krippendorff_alpha,
     percent_agreement,
+    simulate_raters,
 )
-from knowtuning.evaluation.simulated import expected_kappa, simulate_raters
 
 
 def column(text):
@@ -88,7 +89,7 @@ def test_ordinal_alpha_forgives_a_near_miss_and_punishes_a_far_one():
     far = [{"lose": "win", "win": "lose"}.get(value, value) if number % 4 == 0 else value for number, value in
            enumerate(truth)]  # fmt: skip
     alphas = {
-        (name, scale): krippendorff_alpha({"a": truth, "b": other}, scale, VERDICTS, resamples=10)["value"]
+        (name, scale): krippendorff_alpha({"a": truth, "b": other}, scale, VERDICTS)["value"]
         for name, other in (("near", near), ("far", far))
         for scale in ("nominal", "ordinal")
     }
@@ -101,8 +102,8 @@ def test_raters_with_a_known_error_get_the_kappa_that_follows_from_it(error):
     truth = ["win"] * 3000 + ["tie"] * 1000 + ["lose"] * 2000
     ratings = simulate_raters(truth, error, seed=1, raters=3)
     expected = expected_kappa(truth, error)
-    assert fleiss_kappa(ratings, resamples=200)["value"] == pytest.approx(expected, abs=0.03)
-    assert krippendorff_alpha(ratings, resamples=200)["value"] == pytest.approx(expected, abs=0.03)
+    assert fleiss_kappa(ratings)["value"] == pytest.approx(expected, abs=0.03)
+    assert krippendorff_alpha(ratings)["value"] == pytest.approx(expected, abs=0.03)
 
 
 def test_intervals_hold_the_expected_value_about_as_often_as_they_say():
@@ -111,7 +112,7 @@ def test_intervals_hold_the_expected_value_about_as_often_as_they_say():
     for seed in range(200):
         # the truth is drawn anew, as the items of a sheet are
         drawn = [truth[place] for place in np.random.default_rng(seed).integers(0, len(truth), len(truth))]
-        found = krippendorff_alpha(simulate_raters(drawn, 0.2, seed), resamples=400, seed=seed)
+        found = krippendorff_alpha(simulate_raters(drawn, 0.2, seed))
         held += found["low"] <= expected_kappa(truth, 0.2) <= found["high"]
     assert 0.88 * 200 <= held <= 0.99 * 200
 
@@ -148,7 +149,7 @@ def test_missing_ratings_cost_fleiss_the_item_and_alpha_nothing():
 
 
 def test_all_measures_in_rows():
-    rows = agreement_rows(simulate_raters(list(VERDICTS) * 10, 0.1, seed=0, raters=3), resamples=100)
+    rows = agreement_rows(simulate_raters(list(VERDICTS) * 10, 0.1, seed=0, raters=3))
     assert [row["measure"].split(",")[0] for row in rows] == [
         "percent agreement",
         *["Cohen's kappa"] * 3,
@@ -161,7 +162,7 @@ def test_all_measures_in_rows():
 def test_raters_against_a_standard():
     truth = list(VERDICTS) * 10
     one = truth[:-3] + [None, "lose", "lose"]
-    [row] = against_rows({"one": one}, {"truth": truth}, resamples=100)
+    [row] = against_rows({"one": one}, {"truth": truth})
     assert (row["rater"], row["against"], row["n"], row["missing"]) == ("one", "truth", 29, 1)
     assert row["agree (%)"] == pytest.approx(100 * 27 / 29)
     assert row["kappa"] == pytest.approx(nltk_kappa([v for v in one if v], truth[:-3] + truth[-2:]))

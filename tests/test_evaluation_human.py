@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from knowtuning.evaluation.agreement import krippendorff_alpha
-from knowtuning.evaluation.human import (
+from knowtuning.evaluation.human.agreement import krippendorff_alpha
+from knowtuning.evaluation.human.sheet import make_sheet
+from knowtuning.evaluation.human.verdicts import (
     annotator_rows,
     first_items,
     judge_column,
@@ -15,7 +16,6 @@ from knowtuning.evaluation.human import (
     unblind,
     verdict_rows,
 )
-from knowtuning.evaluation.sheet import make_sheet
 from knowtuning.files import DataError
 
 PAIR = [("knowtuning", "sft")]

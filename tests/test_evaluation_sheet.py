@@ -8,8 +8,8 @@ import statistics
 
 import pytest
 
-from knowtuning.evaluation.human import first_items
-from knowtuning.evaluation.sheet import make_sheet, read_choices, read_sheet, sheet_of_run
+from knowtuning.evaluation.human.sheet import make_sheet, read_choices, read_sheet, sheet_of_run
+from knowtuning.evaluation.human.verdicts import first_items
 from knowtuning.files import DataError, write_jsonl
 from knowtuning.run import Run
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from knowtuning.explorer import Explorer, explore
+from knowtuning.explorer import Explorer, controls, explore
 from knowtuning.files import DataError
 from knowtuning.lab.world import World
 from knowtuning.progress import FILE_VARIABLE
@@ -96,7 +96,8 @@ def test_each_arm_is_its_own_adapter(explorer, run):
 
 
 def test_an_arm_answers_within_its_length(explorer, monkeypatch):
-    monkeypatch.setattr(explorer, "run", SimpleNamespace(recipe=SimpleNamespace(max_new_tokens=3)))
+    recipe = SimpleNamespace(evaluation=SimpleNamespace(max_new_tokens=3))
+    monkeypatch.setattr(explorer, "run", SimpleNamespace(recipe=recipe))
     answer = explorer.answer("Why?", "knowtuning", temperature=0.9)
     assert len(answer.split()) <= 3
 
@@ -127,9 +128,7 @@ def test_headless_shows_the_example_and_no_controls(fluent, world, monkeypatch, 
 
 
 def test_the_controls_look_and_say_what_is_wrong(fluent, world):
-    from knowtuning.explorer_widget import explorer_widget
-
-    question, arm, heat, share, button, shown = explorer_widget(fluent, world.question(world.entities[0])).children
+    question, arm, heat, share, button, shown = controls(fluent, world.question(world.entities[0])).children
     assert "Facts by perplexity" in shown.value and arm.value == "knowtuning"
     arm.value, share.value = "sft", 0.25
     button.click()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -10,12 +11,21 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from knowtuning import figures
+from knowtuning.files import ROOT
 
 
 def texts(figure):
     """All the words of a figure: labels, titles, ticks, legends, annotations."""
     figure.draw_without_rendering()
     return "\n".join(part.get_text() for part in figure.findobj(mpl.text.Text) if part.get_visible())
+
+
+def growth():
+    """The module of the benchmark's figure."""
+    spec = importlib.util.spec_from_file_location("growth_figure", ROOT / "benchmarks" / "growth" / "figure.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 FACTS = [
@@ -33,58 +43,22 @@ STEPS = [
     for aspect in ("completeness", "factuality")
     for step in (0, 10, 20)
 ]
-ARMS = [
-    {"arm": arm, "metric": metric, "value": value, "low": value - 1, "high": value + 1, "n": 300}
-    for metric in ("correct facts", "% correct", "novelty")
-    for arm, value in (("sft", 4.0), ("ka", 5.0))
-]
 DIFFERENCES = [
-    {"arm": "ka", "metric": "completeness", "difference": 0.5, "low": -0.5, "high": 1.5},
+    {"arm": "ka", "metric": "completeness", "difference": 0.5, "low": -0.5, "high": 1.5, "against": "sft"},
     {"arm": "knowtuning", "metric": "completeness", "difference": 2.0, "low": 1.0, "high": 3.0, "against": "ka"},
 ]
 TIERS = [
     {"arm": "sft", "tier": "known", "correct": 3.0, "incorrect": 1.0},
     {"arm": "ka", "tier": "known", "correct": 0.0, "incorrect": 0.0},
-    {"arm": "sft", "tier": "rare", "correct": 1.0, "incorrect": 3.0, "n": 100},
+    {"arm": "sft", "tier": "rare", "correct": 1.0, "incorrect": 3.0},
     {"arm": "ka", "tier": "rare", "correct": 2.0, "incorrect": 2.0},
 ]
 COSTS = [
     {"arm": arm, "metric": metric, "errors": errors, "value": value - errors, "low": value - 40, "high": value + 5}
+    | {"n": 300}
     for metric in ("correct facts", "order")
     for arm, value in (("sft", 40), ("ka", 50))
     for errors in (0, 10, 30)
-]
-GAMES = [
-    {"domain": domain, "aspect": aspect, "against": rival, "win": 60.0, "tie": 35.0, "lose": 5.0}
-    for domain in ("medical", "generic")
-    for aspect in ("completeness", "factuality", "logicality")
-    for rival in ("SFT", "RLAIF")
-]
-TOLD = [
-    {"domain": domain, "arm": arm, "metric": metric, "value": value, "low": value - 0.2, "high": value + 0.2}
-    for domain in ("medical", "generic")
-    for arm in ("SFT", "KnowTuning")
-    for metric, value in (("correct facts", 4.0), ("incorrect facts", 0.5))
-]
-ABLATED = [
-    {"domain": "medical", "arm": "-KA", "metric": "order", "difference": 0.5, "low": -0.5, "high": 1.5},
-    {"domain": "generic", "arm": "-KA", "metric": "order", "difference": -2.0, "low": -3.0, "high": -1.0},
-    {"domain": "generic", "arm": "-KCC", "metric": "order", "difference": -2.0, "low": None, "high": None},
-]
-REGIMES = [
-    {"axis": axis, "value": value, "metric": "order", "difference": 1.0, "low": 0.5, "high": 1.5, "each": [0.8, 1.2]}
-    for axis, values in (("alpha", (0.5, 0.25)), ("selection", ("hardest", "random")))
-    for value in values
-]
-SETS = [
-    {"set": "KnowTuning", "parts": [("KA", 0.5), ("KC", 0.25)], "calls": 4000.0, "model": "gpt-3.5-turbo"},
-    {"set": "RLAIF", "parts": [("RLAIF", 1.0)], "calls": 8000.0, "model": "gpt-3.5-turbo"},
-]
-TRAININGS = [
-    {"domain": domain, "base": base, "seed": seed, "metric": "order", "difference": base + seed}
-    for domain in ("medical", "generic")
-    for base in (0, 1)
-    for seed in (0, 1, 2)
 ]
 GROWTH = [
     {"rows": rows, "seconds": rows / 1000, "worker_mb": 100.0, "score_mb": 400.0, "server_mb": 90.0}
@@ -101,17 +75,10 @@ DRAWN = {
     "facts_per_answer": lambda: figures.facts_per_answer([2, 2, 5]),
     "pair_lengths": lambda: figures.pair_lengths(PAIRS),
     "dpo_margins": lambda: figures.dpo_margins(STEPS),
-    "arm_comparison": lambda: figures.arm_comparison(ARMS),
     "differences": lambda: figures.differences(DIFFERENCES),
     "correct_by_tier": lambda: figures.correct_by_tier(TIERS),
     "cost_of_errors": lambda: figures.cost_of_errors(COSTS),
-    "win_tie_lose": lambda: figures.win_tie_lose(GAMES),
-    "correct_and_incorrect": lambda: figures.correct_and_incorrect(TOLD),
-    "ablation_differences": lambda: figures.ablation_differences(ABLATED),
-    "regime_map": lambda: figures.regime_map(REGIMES, "order"),
-    "set_costs": lambda: figures.set_costs(SETS),
-    "cells_by_base": lambda: figures.cells_by_base(TRAININGS),
-    "scale_growth": lambda: figures.scale_growth(GROWTH),
+    "scale_growth": lambda: growth().scale_growth(GROWTH),
 }
 
 
@@ -131,8 +98,9 @@ def test_every_figure_labels_its_axes_and_leaves_the_readers_style_alone(name):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_nothing_to_draw_is_one_sentence(name):
+    draw = growth().scale_growth if name == "scale_growth" else getattr(figures, name)
     with pytest.raises(ValueError, match="nothing to draw"):
-        getattr(figures, name)([], *(["order"] if name == "regime_map" else []))
+        draw([])
 
 
 def test_a_missing_field_is_named():
@@ -182,16 +150,12 @@ def test_training_loss_draws_both_curves_and_the_kept_step():
 
 
 def test_perplexity_of_facts_counts_every_fact_once():
-    rows = [
-        {"perplexity": 1.5**number, "difficult": number > 5, "tier": "known" if number % 2 else "rare"}
-        for number in range(10)
-    ]
+    rows = [{"perplexity": 1.5**number, "difficult": number > 5} for number in range(10)]
     figure = figures.perplexity_of_facts(rows)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["rare", "known"]
-    bars = [bar for axes in figure.axes for bars in axes.containers for bar in bars]
+    bars = [bar for bars in figure.axes[0].containers for bar in bars]
     assert sum(bar.get_height() for bar in bars) == 10
     assert sum(bar.get_height() for bar in bars if bar.get_hatch()) == 4
-    assert "difficult (n = 2)" in texts(figure)
+    assert "difficult (n = 4)" in texts(figure)
 
 
 def test_facts_per_answer_counts_answers():
@@ -218,19 +182,6 @@ def test_dpo_margins_start_at_step_zero_and_average_rows_of_one_step():
     assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["completeness", "factuality"]
 
 
-def test_arm_comparison_draws_values_intervals_and_units():
-    figure = DRAWN["arm_comparison"]()
-    assert [axes.get_xlabel() for axes in figure.axes] == [
-        "correct facts per answer",
-        "correct of all facts told (%)",
-        "novelty",
-    ]
-    interval, value, *_ = figure.axes[0].lines
-    assert (list(interval.get_xdata()), list(value.get_xdata())) == ([3, 5], [4])
-    words = texts(figure)
-    assert "n = 300 questions" in words and "95 % bootstrap interval" in words and "sft" in words
-
-
 def test_differences_fill_only_what_leaves_out_zero_and_name_the_reference():
     figure = DRAWN["differences"]()
     zero, _, unsure, _, sure = figure.axes[0].lines
@@ -241,15 +192,15 @@ def test_differences_fill_only_what_leaves_out_zero_and_name_the_reference():
 
 
 def test_a_value_that_does_not_exist_leaves_a_gap():
-    gap = {"arm": "base", "metric": "% correct", "value": None, "low": None, "high": None}
-    figure = figures.arm_comparison([*ARMS, gap])
-    assert [len(axes.lines) for axes in figure.axes] == [4, 4, 4] and "base" in texts(figure)
+    gap = {**DIFFERENCES[0], "arm": "base", "difference": None, "low": None, "high": None}
+    figure = figures.differences([*DIFFERENCES, gap])
+    assert [len(axes.lines) for axes in figure.axes] == [5] and "base - sft" in texts(figure)
 
 
 def test_correct_by_tier_stacks_and_says_the_share():
     figure = DRAWN["correct_by_tier"]()
     known, rare = figure.axes
-    assert rare.get_title(loc="left") == "rare, n = 100 questions"
+    assert rare.get_title(loc="left") == "rare"
     correct, incorrect = rare.containers
     assert [bar.get_width() for bar in correct] == [1, 2] and [bar.get_x() for bar in incorrect] == [1, 2]
     assert [part.get_text() for part in known.texts] == ["75.0 %", "nothing said"]
@@ -280,7 +231,7 @@ def test_log_axes_carry_plain_numbers():
 
 
 def test_cost_of_errors_draws_a_line_per_arm_and_leaves_a_gap_where_there_is_no_value():
-    gap = {"arm": "ka", "metric": "order", "errors": 20, "value": None, "low": None, "high": None}
+    gap = {"arm": "ka", "metric": "order", "errors": 20, "value": None, "low": None, "high": None, "n": 300}
     figure = figures.cost_of_errors([*COSTS, gap])
     assert [axes.get_ylabel() for axes in figure.axes] == ["correct facts per answer", "order (%)"]
     for axes in figure.axes:
@@ -295,56 +246,10 @@ def test_a_name_with_dots_keeps_them_in_both_files(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["09_differences.sft.pdf", "09_differences.sft.png"]
 
 
-def test_win_tie_lose_fills_each_line_and_labels_what_is_wide_enough():
-    figure = DRAWN["win_tie_lose"]()
-    assert len(figure.axes) == 6
-    wins, ties, losses = figure.axes[0].containers
-    ends = [bar.get_x() + bar.get_width() for bar in losses]
-    assert ends == pytest.approx([100, 100]) and [bar.get_x() for bar in ties] == [60, 60]
-    assert losses[0].get_hatch() and not wins[0].get_hatch()
-    assert sorted(part.get_text() for part in figure.axes[0].texts) == ["35", "35", "60", "60"]
-
-
-def test_correct_and_incorrect_draws_intervals_where_there_are_some():
-    rows = [{**row, "low": None, "high": None} if row["domain"] == "generic" else row for row in TOLD]
-    medical, generic = figures.correct_and_incorrect(rows).axes
-    assert len(medical.lines) == 4 and not generic.lines
-    assert [part.get_text() for part in medical.texts] == ["4.00", "4.00", "0.50", "0.50"]
-
-
-def test_ablation_differences_fill_what_is_sure_and_tell_domains_apart():
-    [axes] = DRAWN["ablation_differences"]().axes
-    dots = [line for line in axes.lines if line.get_marker() not in ("None", "")]
-    assert [dot.get_marker() for dot in dots] == ["o", "s", "s"]
-    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [True, False, True]
-
-
-def test_regime_map_sorts_numbers_and_joins_only_those():
-    alpha, selection = DRAWN["regime_map"]().axes
-    assert [tick.get_text() for tick in alpha.get_xticklabels()] == ["0.25", "0.5"]
-    assert [tick.get_text() for tick in selection.get_xticklabels()] == ["hardest", "random"]
-    assert len(alpha.lines) == len(selection.lines) + 1
-
-
-def test_set_costs_stacks_the_parts_and_says_the_sum():
-    dollars, calls = DRAWN["set_costs"]().axes
-    assert [part.get_text() for part in dollars.texts] == ["0.75", "1.00"]
-    assert [part.get_text() for part in calls.texts] == [" 4,000", " 8,000"]
-    assert "gpt-3.5-turbo" in dollars.get_xlabel()
-
-
-def test_cells_by_base_draws_every_training():
-    figure = DRAWN["cells_by_base"]()
-    [axes] = figure.axes
-    dots = [line for line in axes.lines if line.get_marker() not in ("None", "")]
-    assert [list(dot.get_ydata()) for dot in dots] == [[0, 1, 2], [1, 2, 3]] * 2
-    assert "medical" in "".join(text.get_text() for text in figure.legends[0].get_texts())
-
-
 def test_growth_on_a_line_is_drawn_on_the_line_between_its_ends():
     time, memory = DRAWN["scale_growth"]().axes
     line, measured = time.lines
     assert list(line.get_xdata()) == [250, 1000] and list(line.get_ydata()) == pytest.approx([250 / 60, 1000 / 60])
     assert list(measured.get_xdata()) == [250, 500, 750, 1000]
-    assert [list(each.get_ydata()) for each in memory.lines] == [[100] * 4, [400] * 4, [90] * 4]
+    assert [list(line.get_ydata()) for line in memory.lines] == [[100] * 4, [400] * 4, [90] * 4]
     assert memory.get_ylim()[0] == 0 == time.get_ylim()[0]

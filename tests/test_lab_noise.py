@@ -6,7 +6,7 @@ import pytest
 
 from knowtuning.lab.annotators import annotate
 from knowtuning.lab.judges import JudgeErrors, LabJudge, judge_errors
-from knowtuning.lab.noise import ErrorRates, NoisyOracle, error_percent
+from knowtuning.lab.noise import NoisyOracle, error_percent
 from knowtuning.lab.oracle import Oracle
 from knowtuning.lab.world import World
 from knowtuning.recipe import get_recipe
@@ -39,7 +39,7 @@ def kind(world, entity, fact, true):
 
 
 def test_no_rate_is_the_oracle_itself(world):
-    clean, oracle = NoisyOracle(world, ErrorRates()), Oracle(world)
+    clean, oracle = NoisyOracle(world, 0.0), Oracle(world)
     for row in ROWS[:20]:
         facts = oracle.answer("extract", row)["facts"]
         assert clean.answer("extract", row)["facts"] == facts
@@ -48,7 +48,7 @@ def test_no_rate_is_the_oracle_itself(world):
 
 
 def test_extract_errs_in_four_ways_at_the_rate_given(world):
-    noisy, found, facts = NoisyOracle(world, ErrorRates(extract=0.3)), Counter(), 0
+    noisy, found, facts = NoisyOracle(world, 0.3, ["extract"]), Counter(), 0
     for row in ROWS:
         entity = world.find_entity(row["question"])
         true = {(said.relation, said.value) for said in world.parse(row["answer"], entity)}
@@ -63,7 +63,7 @@ def test_extract_errs_in_four_ways_at_the_rate_given(world):
 
 @pytest.mark.parametrize("task", ["revise", "rephrase", "rewrite"])
 def test_the_other_tasks_err_at_the_rate_given(world, task):
-    oracle, noisy = Oracle(world), NoisyOracle(world, ErrorRates.equal(0.3))
+    oracle, noisy = Oracle(world), NoisyOracle(world, 0.3)
     wrong = total = 0
     for row in ROWS:
         facts = oracle.answer("extract", row)["facts"]
@@ -78,7 +78,7 @@ def test_the_other_tasks_err_at_the_rate_given(world, task):
 
 
 def test_the_worst_teacher_still_gives_usable_replies(world):
-    noisy = NoisyOracle(world, ErrorRates.equal(1.0))
+    noisy = NoisyOracle(world, 1.0)
     for row in ROWS[:60]:
         facts = noisy.answer("extract", row)["facts"]
         assert facts
@@ -88,7 +88,7 @@ def test_the_worst_teacher_still_gives_usable_replies(world):
 
 
 def test_joined_and_pronoun_facts_are_worked_on_one_by_one(world):
-    noisy = NoisyOracle(world, ErrorRates())
+    noisy = NoisyOracle(world, 0.0)
     name = world.entities[0]
     cause, sign, outlook = (world.sentence(name, key) for key in ("cause", "sign", "outlook"))
     given = inputs(
@@ -107,21 +107,21 @@ def test_joined_and_pronoun_facts_are_worked_on_one_by_one(world):
 
 
 def test_replies_depend_on_the_inputs_and_the_seed_alone(world):
-    first, again = (NoisyOracle(world, ErrorRates.equal(0.5)) for _ in range(2))
+    first, again = (NoisyOracle(world, 0.5) for _ in range(2))
     replies = [first.answer("extract", row) for row in ROWS[:20]]
     assert replies == [again.answer("extract", row) for row in reversed(ROWS[:20])][::-1]
-    other = NoisyOracle(world, ErrorRates.equal(0.5), seed=1)
+    other = NoisyOracle(world, 0.5, seed=1)
     assert replies != [other.answer("extract", row) for row in ROWS[:20]]
 
 
 def test_what_is_not_of_the_world_is_refused(world):
-    noisy = NoisyOracle(world, ErrorRates.equal(0.3))
+    noisy = NoisyOracle(world, 0.3)
     with pytest.raises(ValueError, match="'Go away.' is no sentence of the world"):
         noisy.answer("revise", {"question": world.question(world.entities[0]), "facts": ["Go away."]})
     with pytest.raises(ValueError, match="no facts to work on"):
         noisy.answer("rewrite", {"question": world.question(world.entities[0]), "facts": []})
     with pytest.raises(ValueError, match="from 0 to 1"):
-        ErrorRates(extract=30)
+        NoisyOracle(world, 30)
 
 
 def test_a_model_is_known_by_its_name():
@@ -166,19 +166,19 @@ def pairs(world):
 
 
 def test_verdicts_of_the_oracle_err_at_the_rate_given(world):
-    oracle, noisy = Oracle(world), NoisyOracle(world, ErrorRates.equal(0.3))
+    oracle, noisy = Oracle(world), NoisyOracle(world, 0.3)
     wrong, total = Counter(), Counter()
     for row in ROWS:
         entity = world.find_entity(row["question"])
         facts = [world.sentence(entity, key) for key in world.order]
         facts[0] = world.sentence(entity, "cause", "nothing known")
         given = {"question": row["question"], "reference": row["answer"], "facts": facts}
-        verdicts, true = (one.answer("verify", given)["verdicts"] for one in (noisy, oracle))
+        verdicts, true = (teacher.answer("verify", given)["verdicts"] for teacher in (noisy, oracle))
         assert set(verdicts) <= {"supported", "contradicted", "not in reference"}
         wrong["verify"] += sum(a != b for a, b in zip(verdicts, true, strict=True))
         total["verify"] += len(facts)
         given = {"question": row["question"], "first": row["answer"], "second": " ".join(facts)}
-        preferred, true = (one.answer("prefer", given)["preferred"] for one in (noisy, oracle))
+        preferred, true = (teacher.answer("prefer", given)["preferred"] for teacher in (noisy, oracle))
         assert preferred in ("first", "second", "tie")
         wrong["prefer"] += preferred != true
         total["prefer"] += 1
@@ -197,7 +197,7 @@ def test_a_lab_judge_errs_at_the_rate_given_and_on_each_aspect_alone(world, pair
     assert {sum(row) for row in wrong} == {0, 1, 2, 3}, "an error in one aspect says nothing of the others"
     assert judgements(world, LabJudge(world, JudgeErrors(30)), pairs[:20])[0] == said[:20]
     assert judgements(world, LabJudge(world, JudgeErrors(30), seed=1), pairs)[0] != said
-    assert judgements(world, NoisyOracle(world, ErrorRates(judge=1.0)), pairs)[0] != true
+    assert judgements(world, NoisyOracle(world, 1.0, ["judge"]), pairs)[0] != true
 
 
 @pytest.mark.parametrize(("errors", "favoured"), [(JudgeErrors(0, first=20), 0), (JudgeErrors(0, long=20), 1)])

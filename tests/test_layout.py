@@ -11,7 +11,7 @@ from knowtuning.files import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 APART = ("kubernetes",)  # extras that slow down everybody else: pyproject.toml says how
-GPU_EXTRAS = {"vllm", "liger"}  # extras that need a GPU: neither locked nor installed here
+GPU_EXTRAS = {"liger"}  # extras that need a GPU: neither locked nor installed here
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -108,7 +108,7 @@ def test_the_table_of_the_readme_is_that_of_the_committed_run():
 
 
 def test_the_picture_of_the_method_is_that_of_the_committed_run():
-    from knowtuning.figures.method import method
+    from knowtuning.figures.overview import method
 
     results = ROOT / "data" / "results" / "lab" / "seed-0"
     numbers = json.loads((results / "method.json").read_text())

@@ -9,21 +9,17 @@ import pytest
 from teacher_server import serving
 
 from knowtuning.cli import main
-from knowtuning.data import llamafactory
 from knowtuning.files import ROOT, DataError, read_json, read_jsonl, write_json, write_jsonl
-from knowtuning.knowledge.difficulty import perplexity, score_facts, select_difficult
-from knowtuning.knowledge.disturb import disturb, word_answers
-from knowtuning.knowledge.extract import extract_facts
-from knowtuning.knowledge.rewrite import rewrite
+from knowtuning.knowledge.difficulty import perplexity, score_facts
+from knowtuning.knowledge.pipeline import Method, augmented, make, write_ka, write_kc
 from knowtuning.lab import annotators
 from knowtuning.lab.oracle import Oracle
 from knowtuning.lab.world import World
 from knowtuning.recipe import get_recipe
 from knowtuning.run import Run
-from knowtuning.shards import method as of_method
+from knowtuning.shards import shard as module
 from knowtuning.shards.gather import gather, scores, share, write_artefacts
-from knowtuning.shards.shard import STAGES, Shard, blocks, parse_shard
-from knowtuning.shards.stages import load_scorer, run_stage, scored_by
+from knowtuning.shards.shard import STAGES, Shard, blocks, load_scorer, parse_shard, run_stage, scored_by
 from knowtuning.teacher.budget import Price
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.record import Known, Record, Reply, record_path
@@ -106,28 +102,15 @@ def test_shards_gathered_are_what_the_notebooks_make_and_nothing_is_asked_again(
 
     asked = len(oracle.requests)
     with teacher_of(run) as teacher:
-        facts, extracted = extract_facts(teacher, ROWS)
-        scored = select_difficult(hashed(facts, {}))
-        difficult = {}
-        for row in scored:
-            if row["difficult"]:
-                difficult.setdefault(row["id"], []).append(row["fact"])
-        rewritten, _ = rewrite(teacher, ROWS, difficult)
-        pairs, left_out = disturb(teacher, ROWS, {row["id"]: row["facts"] for row in facts}, 0.5, seed=0)
-        pairs, worded = word_answers(teacher, pairs)
+        alone = make(teacher, hashed, ROWS, Method())
     assert len(oracle.requests) == asked, "a call was repeated"
-    assert counts["extract"] == extracted and counts["disturb"] == left_out | worded
-    assert counts["teacher_asked"] == sum(each["asked"] for each in teacher.counts.values())
+    assert all(counts[stage] == alone.counts[stage] for stage in ("extract", "rewrite", "disturb"))
+    assert counts["teacher_asked"] == sum(task["asked"] for task in teacher.counts.values())
 
-    rows = [{**row, "facts": [], "from": "original"} for row in ROWS]
-    rows += [{**row, "id": f"{row['id']}.ka", "from": "rewritten"} for row in rewritten]
-    run.write("facts.jsonl", facts)
-    run.write("difficulty.jsonl", scored)
-    llamafactory.write_alpaca(run.path("ka.json"), rows)
-    run.write("ka.provenance.jsonl", [{key: row[key] for key in ("id", "from", "facts")} for row in rows])
-    llamafactory.write_ranking(run.path("kc.json"), pairs)
-    kept = ("id", "aspect", "facts", "disturbed")
-    run.write("kc.provenance.jsonl", [{key: pair[key] for key in kept} for pair in pairs])
+    run.write("facts.jsonl", alone.facts)
+    run.write("difficulty.jsonl", alone.difficulty)
+    write_ka(run, list(augmented(ROWS, alone.rewritten)))
+    write_kc(run, alone.pairs)
     assert made == {path.name: path.read_bytes() for path in run.root.iterdir() if path.is_file()}
     assert set(read_json(run.path("dataset_info.json"))) == {"ka", "kc"}
 
@@ -192,7 +175,7 @@ def test_ranking_over_the_dataset_is_refused(run, tmp_path, monkeypatch, capsys)
     text = (ROOT / "notebooks" / name).read_text(encoding="utf-8")
     assert '\\"answer\\"' in text
     (tmp_path / name).write_text(text.replace('scope: str = \\"answer\\"', 'scope: str = \\"dataset\\"'))
-    monkeypatch.setattr(of_method, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(module, "NOTEBOOKS", tmp_path)
     write_jsonl(Shard(1, 2).output(run, "extract"), [])
     assert "scope='dataset'" in refused(["shard", "score", "1/2", "--recipe", "smoke"], capsys)
     assert "scope='dataset'" in refused(["walk", "--recipe", "smoke", "--shards", "2"], capsys)
@@ -250,14 +233,14 @@ def test_rows_that_a_shard_gave_up_move_to_the_list_of_the_run(run):
 
 
 def test_each_shard_may_spend_its_part_of_what_others_left(run):
-    price = Price(1.0, 1.0)
-    assert share(run, 4, 5.0, "stub", price) == 1.25
+    price_of = {"stub": Price(1.0, 1.0)}.get
+    assert share(run, 4, 5.0, price_of) == 1.25
     put(run.teacher, reply("a"))
     for shard, key in ((Shard(1, 4), "b"), (Shard(1, 14), "c")):
         put(shard.teacher(run), reply(key))
         gather(run, shard.of)
-    assert share(run, 4, 5.0, "stub", price) == pytest.approx(0.75)  # "b" is a shard's of these four
-    assert share(run, 4, 1.0, "stub", price) == 0.0
+    assert share(run, 4, 5.0, price_of) == pytest.approx(0.75)  # "b" is a shard's of these four
+    assert share(run, 4, 1.0, price_of) == 0.0
 
 
 def test_scores_are_known_while_the_adapter_is_the_same(run):
@@ -266,7 +249,7 @@ def test_scores_are_known_while_the_adapter_is_the_same(run):
     adapter.write_bytes(b"one")
     shard = Shard(1, 2)
     write_jsonl(shard.output(run, "score"), [{"id": "r", "index": 0, "fact": "F.", "nll": 2.0, "tokens": 3}])
-    write_json(shard.account(run, "score"), {"scored_by": scored_by(run, True)})
+    write_json(shard.output(run, "score").with_suffix(".json"), {"scored_by": scored_by(run, True)})
     assert scores(run) == {("r", 0, "F."): (2.0, 3)}
     alone = Run("04_difficult_knowledge", "smoke", 0, condition_on_question=False)
     assert scores(alone) == {}

@@ -5,11 +5,10 @@ import pytest
 from tiny_study import QUESTIONS, write_study
 
 from knowtuning.files import DataError, read_json, read_jsonl, write_jsonl
-from knowtuning.study import claims, compare
-from knowtuning.study.answers import find_cells, load_domains
-from knowtuning.study.collect import collect
-from knowtuning.study.cost import mean_over_cells
-from knowtuning.study.rows import read_rows, write_rows
+from study import claims, compare
+from study.answers import find_cells, load_domains
+from study.collect import collect
+from study.rows import read_rows, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +119,7 @@ def test_costs_are_the_teachers_counts_at_the_tables_prices(output):
 def test_an_unknown_task_of_the_teacher_is_named(study, tmp_path):
     cells, _ = find_cells(study)
     cells[0].about["teacher"]["knowtuning"]["sing"] = {}
-    from knowtuning.study.cost import cost_rows
+    from study.cost import cost_rows
 
     with pytest.raises(DataError, match="no set is made of the task 'sing'"):
         cost_rows(cells[:1])
@@ -198,9 +197,3 @@ def test_a_claim_of_less_is_turned_and_a_reversed_pair_too():
     assert (fewer["gain"], fewer["low"], fewer["high"], fewer["verdict"]) == (0.4, 0.3, 0.5, "holds")
     assert found["-KCC lowers completeness"]["gain"] == 0.4
     assert found["more complete than SFT"]["verdict"] == "cannot be told"
-
-
-def test_mean_over_cells_by_hand():
-    found = mean_over_cells(np.array([1.0, 2.0, 3.0]))
-    assert found["difference"] == 2 and found["high"] == pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3)
-    assert mean_over_cells(np.array([1.0]))["low"] is None

@@ -1,10 +1,13 @@
 """The plan of the study: what the paper compares is in it, and nothing is chosen on a seed that is also reported."""
 
+import re
+
 import pytest
 
 from knowtuning.arms import ARMS
+from knowtuning.files import ROOT
 from knowtuning.recipe import get_recipe
-from knowtuning.study.plan import CONTROLS, STUDIED, STUDIES, Method, at_point, get_study
+from study.plan import CONTROLS, STUDIED, STUDIES, Method, at_point, get_study
 
 LAB = get_recipe("lab").lab
 
@@ -51,3 +54,8 @@ def test_a_point_of_annotator_errors_has_annotators_that_err():
 def test_an_unknown_study_is_refused_by_name():
     with pytest.raises(ValueError, match="'labb' is unknown; use one of lab, smoke"):
         get_study("labb")
+
+
+def test_the_package_does_not_know_the_study():
+    for path in [*(ROOT / "knowtuning").rglob("*.py"), ROOT / "Snakefile", ROOT / "shards.smk"]:
+        assert not re.search(r"^\s*(from|import) study\b", path.read_text(encoding="utf-8"), re.M), path

@@ -3,11 +3,10 @@ import json
 import pytest
 from tiny_study import write_study
 
-from knowtuning import figures
 from knowtuning.display import table
 from knowtuning.files import DataError
-from knowtuning.study import series, tables
-from knowtuning.study.collect import collect
+from study import figures, series, tables
+from study.collect import collect
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 
 from knowtuning.files import DataError
 from knowtuning.recipe import get_recipe
-from knowtuning.study.cell import learning_rate, scaled
-from knowtuning.study.map import means
-from knowtuning.study.tuning import choose
+from study.cell import learning_rate, scaled
+from study.map import means
+from study.tuning import choose
 
 
 def tried(arm, seed, **scores):

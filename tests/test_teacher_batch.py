@@ -41,7 +41,7 @@ def known_form(folder, base_url):
 
 def dollars(folder, price) -> float:
     with Record(folder) as record:
-        return dollars_of(record.spending(), price)
+        return dollars_of(record.spending(), price.get)
 
 
 def read(folder, query) -> list:

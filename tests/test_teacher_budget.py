@@ -27,7 +27,7 @@ def environment(monkeypatch):
 
 def paid(folder) -> float:
     with Record(folder) as record:
-        return dollars_of(record.spending(), {"stub": PRICE})
+        return dollars_of(record.spending(), {"stub": PRICE}.get)
 
 
 def test_the_cap_stops_before_it_is_passed_and_a_higher_one_goes_on(tmp_path):

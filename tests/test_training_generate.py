@@ -1,16 +1,11 @@
-"""Answers: batches change nothing, seeds repeat, and vLLM stands behind the same function."""
-
-import sys
-from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
+"""Answers: batches change nothing, and seeds repeat."""
 
 import pytest
 import torch
 
 from knowtuning.recipe import get_recipe
-from knowtuning.training.generate import DECODINGS, generate, load_policy
+from knowtuning.training.generate import generate, load_policy
 from knowtuning.training.models import load_base, load_tokenizer, new_adapter, save_adapter
-from knowtuning.training.prompts import encode
 
 QUESTIONS = ["What is rust?", "Why?", "A much longer question about nothing in particular, is it not?", "And salt?"]
 
@@ -92,105 +87,3 @@ def test_a_policy_is_the_base_with_or_without_an_adapter(untrained_base, model, 
         policy = load_policy(recipe, untrained_base, adapter)
         asked = (tokenizer, QUESTIONS[:2], "greedy", 8)
         assert generate(policy, *asked) == generate(expected, *asked)
-
-
-# --- vLLM, by a stand-in with the names that its documentation gives
-
-
-@dataclass
-class LoRARequest:
-    lora_name: str
-    lora_int_id: int
-    lora_path: str
-
-
-class LLM:
-    """Says the prompt's last token again, then stops; the second answer runs out of room."""
-
-    def __init__(self, model, **options):
-        self.made = {"model": model, **options}
-
-    def generate(self, prompts, sampling_params, *, use_tqdm=True, lora_request=None):
-        self.asked = {"prompts": prompts, "sampling": sampling_params, "lora": lora_request}
-        return [
-            SimpleNamespace(outputs=[SimpleNamespace(token_ids=(prompt["prompt_token_ids"][-1], 9), finish_reason=why)])
-            for prompt, why in zip(prompts, ["stop", "length", "stop"], strict=False)
-        ]
-
-
-@pytest.fixture
-def vllm(monkeypatch):
-    module, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
-    module.LLM, module.SamplingParams, module.TokensPrompt = LLM, SimpleNamespace, dict
-    request.LoRARequest = LoRARequest
-    for one in (module, lora, request):
-        monkeypatch.setitem(sys.modules, one.__name__, one)
-    return module
-
-
-@pytest.fixture
-def adapter(tmp_path):
-    (tmp_path / "sft").mkdir()
-    (tmp_path / "sft" / "adapter_config.json").write_text('{"r": 12}')
-    return tmp_path / "sft"
-
-
-PAPER = get_recipe("smoke").replace(dtype="bfloat16", evaluation={"engine": "vllm"})
-
-
-def test_vllm_loads_the_base_and_the_adapter(vllm, adapter):
-    policy = load_policy(PAPER, "a/base", adapter)
-    assert policy.model.made == {
-        "model": "a/base",
-        "dtype": "bfloat16",
-        "quantization": "bitsandbytes",
-        "enable_lora": True,
-        "max_lora_rank": 16,
-    }
-    assert policy.adapter == LoRARequest("sft", 1, str(adapter))
-    bare = load_policy(PAPER.replace(quantisation="none"), "a/base")
-    assert bare.adapter is None and bare.model.made == {"model": "a/base", "dtype": "bfloat16"}
-
-
-def test_vllm_is_asked_the_same_prompts_and_answers_in_the_same_form(vllm, adapter, tokenizer):
-    policy = load_policy(PAPER, "a/base", adapter)
-    answers = generate(policy, tokenizer, QUESTIONS[:3], "greedy", 7, seed=3)
-    prompts = [encode(tokenizer, question, "")[0] for question in QUESTIONS[:3]]
-    assert policy.model.asked["prompts"] == [{"prompt_token_ids": prompt} for prompt in prompts]
-    assert policy.model.asked["lora"] is policy.adapter
-    for sampling in policy.model.asked["sampling"]:
-        assert sampling.temperature == 0 and sampling.max_tokens == 7
-        assert sampling.stop_token_ids == [tokenizer.eos_token_id]
-    assert [(row["tokens"], row["finished"]) for row in answers] == [(2, True), (2, False), (2, True)]
-    assert answers[0]["answer"] == tokenizer.decode([prompts[0][-1], 9]).strip()
-
-
-def test_vllm_samples_with_the_same_settings_and_a_seed_for_each_prompt(vllm, tokenizer):
-    policy = load_policy(PAPER, "a/base")
-    for decoding, top_k in (("sampled", 50), ("pure", -1), ("nucleus", -1)):
-        generate(policy, tokenizer, ["Why?", "Why?"], decoding, seed=3)
-        one, other = policy.model.asked["sampling"]
-        assert one.seed != other.seed and one.top_k == top_k
-        assert (one.temperature, one.top_p) == (DECODINGS[decoding]["temperature"], DECODINGS[decoding]["top_p"])
-        generate(policy, tokenizer, ["Why?", "Why?"], decoding, seed=3)
-        assert policy.model.asked["sampling"][0].seed == one.seed
-
-
-def test_a_stop_token_that_vllm_gives_back_is_not_counted(vllm, tokenizer, monkeypatch):
-    policy = load_policy(PAPER, "a/base")
-    output = SimpleNamespace(token_ids=[9, tokenizer.eos_token_id], finish_reason="stop")
-    monkeypatch.setattr(policy.model, "generate", lambda *given, **options: [SimpleNamespace(outputs=[output])])
-    [answer] = generate(policy, tokenizer, ["Why?"])
-    assert answer["tokens"] == 1 and answer["finished"]
-
-
-def test_a_rank_that_vllm_cannot_hold_is_refused(vllm, adapter):
-    (adapter / "adapter_config.json").write_text('{"r": 600}')
-    with pytest.raises(ValueError, match="rank 600"):
-        load_policy(PAPER, "a/base", adapter)
-
-
-def test_without_vllm_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(ModuleNotFoundError, match="knowtuning\\[vllm\\]"):
-        load_policy(PAPER, "a/base")

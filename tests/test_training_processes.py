@@ -68,7 +68,8 @@ def test_dpo_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokeni
 def test_a_process_that_fails_is_told_in_one_sentence(untrained_base, tokenizer):
     two = RECIPE.replace(max_length=1, machine={"num_processes": 2})
     with pytest.raises(RuntimeError, match=r"^training in 2 processes failed: \w+Error: \S"):
-        launch.train_elsewhere(fresh(untrained_base), two, {"stage": "sft", "rows": "none", "seed": 0})
+        sft = "knowtuning.training.sft:sft_trainer"
+        launch.train_elsewhere(fresh(untrained_base), two, sft, {"rows": "none", "seed": 0})
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():

@@ -17,8 +17,8 @@ import pytest
 
 from knowtuning.execute import SOLUTIONS
 from knowtuning.files import ROOT, read_jsonl
-from knowtuning.study.plan import STUDIED
 from knowtuning.walk import Plan, _as_options, _stages, _states, _stop, _told_to_stop
+from study.plan import STUDIED
 
 LOG = """\
 host: here
@@ -88,7 +88,7 @@ def walk(runs, *options):
 
 def results(runs):
     environment = {**os.environ, "KNOWTUNING_RUNS": str(runs)}
-    command = [sys.executable, "-m", "knowtuning", "results", "--study", "smoke", "--cores", "2"]
+    command = [sys.executable, "-m", "study", "results", "--study", "smoke", "--cores", "2"]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=1200)
 
 
@@ -253,7 +253,7 @@ class TestSmoke:
         import torch
 
         from knowtuning.recipe import get_recipe
-        from knowtuning.study.cell import Cell
+        from study.cell import Cell
 
         monkeypatch.setenv("KNOWTUNING_RUNS", str(runs))
         threads = torch.get_num_threads()

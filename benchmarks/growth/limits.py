@@ -33,8 +33,7 @@ from knowtuning.data.sources import load
 from knowtuning.files import ROOT, count_lines, read_jsonl, stream_jsonl, write_jsonl
 from knowtuning.run import Run
 from knowtuning.shards.gather import gather, write_artefacts
-from knowtuning.shards.shard import STAGES, Shard
-from knowtuning.shards.stages import run_stage
+from knowtuning.shards.shard import STAGES, Shard, run_stage
 from knowtuning.teacher.endpoint import Features
 from knowtuning.teacher.prompts import EXTRACT, REVISE, Task
 from knowtuning.teacher.record import Record, Reply, record_path

@@ -25,8 +25,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from figure import scale_growth  # beside this file
 
-from knowtuning import figures
+from knowtuning.figures import save
 from knowtuning.files import ROOT, read_json, write_jsonl
 from knowtuning.run import peak_memory_mb
 from knowtuning.shards.shard import STAGES
@@ -203,7 +204,7 @@ def main() -> None:
         compared = per_call(Bench(Path(name) / "calls", COMPARED, COMPARED // 4))
         measured = measure(Path(name) / "growth", rows, block) | {"cpu_ms_per_call": compared}
     if not chosen.quick:
-        figures.save(figures.scale_growth(measured["points"]), ROOT / "figures", "scale_growth")
+        save(scale_growth(measured["points"]), ROOT / "figures", "scale_growth")
         publish("growth", measured)
 
 

@@ -15,8 +15,7 @@ import resource
 import time
 
 from knowtuning.run import Run, peak_memory_mb
-from knowtuning.shards.shard import STAGES, parse_shard
-from knowtuning.shards.stages import run_stage
+from knowtuning.shards.shard import STAGES, parse_shard, run_stage
 
 
 def stub_scores(facts: list[dict], questions: dict[str, str]) -> list[dict]:

@@ -61,7 +61,7 @@ def preference_loss(policy: Any, reference: Any, examples: list[dict], beta: flo
             ratio[side] = under_policy - log_prob(reference, *sequence)[0]
             if side == "chosen":
                 total -= ftx * under_policy / tokens
-        total += dpo_loss(ratio["chosen"] - ratio["rejected"], beta)
+        total += dpo_loss(torch.tensor(ratio["chosen"] - ratio["rejected"]), beta).item()
     return total / len(examples)
 
 

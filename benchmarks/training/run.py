@@ -1,11 +1,10 @@
 """SFT and DPO beside LLaMA-Factory 0.9.5 and plain TRL: same base, files, batches and steps. Part of `make bench`
 
-Each training is a process of its own, in turn: ours, ours with compiled layers, TRL with its defaults, LLaMA-Factory.
+Each training is a process of its own, in turn: ours, TRL with its defaults, LLaMA-Factory.
 All train on the same tokens (with the tail that LLaMA-Factory's template puts after each answer), in float32, without
 evaluation, on all cores; the samples per second are those of the training loops, ours with the reference's
-log-probabilities counted in, and without the seconds that the first steps take to compile, which are told apart. DPO
-starts from our SFT adapter everywhere. That the result is the same is shown by our own losses of all adapters over the
-whole file.
+log-probabilities counted in. DPO starts from our SFT adapter everywhere. That the result is the same is shown by our
+own losses of all adapters over the whole file.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from knowtuning.run import Run  # noqa: E402
 from knowtuning.training import dpo, models, sft  # noqa: E402
 
 VENV = ROOT / ".venv-llamafactory"
-WAYS = {"ours": "ours", "compiled": "compiled", "trl": "stock", "llamafactory": ""}  # `trainers.py`'s names
+WAYS = {"ours": "ours", "trl": "stock", "llamafactory": ""}  # `trainers.py`'s names
 LIMIT = 0.02  # nats between the losses: three orders of the examples, and three sums of floats
 FILES = {"sft": "ka.json", "dpo": "kc.json"}
 
@@ -143,10 +142,6 @@ def _compared(found: dict[str, list[dict]], losses: dict[str, float]) -> dict[st
             "steps": runs[0]["steps"],
             "loss": losses[way],
         }
-    rows["compiled"]["seconds_compiling"] = spread([one["seconds_compiling"] for one in found["compiled"]])
-    for peer in ("trl", "llamafactory"):
-        speeds = [[one["samples_per_second"] for one in found[way]] for way in ("compiled", peer)]
-        rows[peer]["compiled_is"] = ratio(*speeds)
     again = [one["samples_per_second_without_reference"] for one in found["ours"]]
     rows["ours"]["samples_per_second_with_a_reference_on_disk"] = statistics.median(again)
     return rows

@@ -2,15 +2,13 @@
 
     python benchmarks/training/trainers.py sft ours FOLDER
 
-`compiled` is ours with compiled layers, whose samples per second leave the seconds of compiling out: they are told
-apart. `stock` is TRL with its defaults: padded batches, every position scored, the reference run in every step.
+`stock` is TRL with its defaults: padded batches, every position scored, the reference run in every step.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from knowtuning.data.llamafactory import read_alpaca, read_ranking
 from knowtuning.recipe import Recipe
 from knowtuning.run import Run
 from knowtuning.training import dpo, models, sft
-from knowtuning.training.gauge import StepClock
 
 TAIL = "\n\n"  # LLaMA-Factory's template trains on it after the end token, and so all do here
 SETTINGS = {"report_to": "none", "use_cpu": True, "bf16": False, "dataloader_pin_memory": False, "disable_tqdm": True}
@@ -34,7 +31,7 @@ def main() -> None:
     """Train once and print steps, losses, seconds and samples per second."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", choices=["sft", "dpo"])
-    parser.add_argument("way", choices=["ours", "compiled", "stock"])
+    parser.add_argument("way", choices=["ours", "stock"])
     parser.add_argument("folder", type=Path, help="where the adapter goes")
     parser.add_argument("--recipe", default="lab")
     parser.add_argument("--start", type=Path, help="adapter that DPO starts from")
@@ -59,26 +56,17 @@ def main() -> None:
 def trained(trainer: Any, before: float, way: str, folder: Path) -> dict[str, Any]:
     """Train and save; `before` are seconds that belong to the training and came before it."""
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(clock := StepClock())
-    done = trainer.train() if way == "stock" else sft.run_trainer(trainer, "training")
-    compiling = compiling_in(clock.steps) if way == "compiled" else 0.0
-    seconds = done.metrics["train_runtime"] - compiling
+    metrics = trainer.train().metrics if way == "stock" else sft.run_trainer(trainer)["metrics"]
+    seconds = metrics["train_runtime"]
     models.save_adapter(trainer.model, folder, "A benchmark.")
     samples = len(trainer.train_dataset) * trainer.args.num_train_epochs
     return {
         "samples_per_second": samples / (seconds + before),
         "samples_per_second_without_reference": samples / seconds,
         "seconds": seconds + before,
-        "seconds_compiling": compiling,
         "steps": trainer.state.global_step,
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
     }
-
-
-def compiling_in(steps: list[float]) -> float:
-    """Seconds above the usual of steps that took ten times the usual: those that something was compiled in."""
-    usual = statistics.median(steps)
-    return sum(seconds - usual for seconds in steps if seconds > 10 * usual)
 
 
 def with_tail(tokenizer: Any, examples: list[dict], columns: tuple[str, ...]) -> Dataset:

@@ -10,9 +10,9 @@ from knowtuning.files import ROOT
 
 
 def drawn_by() -> dict[str, str]:
-    """What each function of `knowtuning.figures` draws, in one sentence: the first of its docstring."""
+    """What each function of the two `figures` draws, in one sentence: the first of its docstring."""
     sentences = {}
-    for path in sorted((ROOT / "knowtuning" / "figures").glob("*.py")):
+    for path in [*sorted((ROOT / "knowtuning" / "figures").glob("*.py")), ROOT / "study" / "figures.py"]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and (told := ast.get_docstring(node)):
                 sentences[node.name] = re.split(r"(?<=\.)\s", " ".join(told.split()))[0]

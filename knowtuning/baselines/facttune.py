@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from knowtuning.baselines.samples import couples, different, evenly
-from knowtuning.lab.rules_sentences import sentences
-from knowtuning.progress import of_calls, progress
+from knowtuning.baselines.samples import ask, couples, different, evenly, preference
+from knowtuning.data.sentences import sentences
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import EXTRACT, REWRITE, VERIFY, Task
 from knowtuning.training.generate import generate
@@ -37,29 +36,24 @@ def fact_scores(
         and not in the reference, and answers not verified. What two answers share counts twice.
     """
     facts, counts = _facts(teacher, samples)
-    asked = {}
-    for sample, its in zip(samples, facts, strict=True):
-        for known in filter(None, its):
-            about = {"question": sample["question"], "reference": references[sample["id"]], "facts": known}
-            asked.setdefault((sample["id"], *known), (f"{sample['id']}.{len(asked)}", about))
-    replies = _ask(teacher, VERIFY, asked)
-    scored = []
-    for sample, its in zip(samples, facts, strict=True):
-        rows = []
-        for answer, known in zip(sample["answers"], its, strict=True):
-            reply = replies.get((sample["id"], *known))
+    requests = {}
+    for sample, listed in zip(samples, facts, strict=True):
+        for own in filter(None, listed):
+            about = {"question": sample["question"], "reference": references[sample["id"]], "facts": own}
+            requests.setdefault((sample["id"], *own), (f"{sample['id']}.{len(requests)}", about))
+    replies = _replies(teacher, VERIFY, requests)
+    scored: Scored = []
+    for sample, listed in zip(samples, facts, strict=True):
+        scored.append([])
+        for answer, own in zip(sample["answers"], listed, strict=True):
+            reply = replies.get((sample["id"], *own))
             verdicts = reply.verdicts if reply else []
             reward = verdicts.count("supported") / len(verdicts) if verdicts else None
-            rows.append({"answer": answer, "facts": known, "verdicts": verdicts, "reward": reward})
-        scored.append(rows)
-    found = Counter(verdict for rows in scored for row in rows for verdict in row["verdicts"])
-    unverified = sum(bool(row["facts"]) and row["reward"] is None for rows in scored for row in rows)
-    return scored, counts | {
-        "supported": found["supported"],
-        "contradicted": found["contradicted"],
-        "not in reference": found["not in reference"],
-        "not verified": unverified,
-    }
+            scored[-1].append({"answer": answer, "facts": own, "verdicts": verdicts, "reward": reward})
+    every = [row for rows in scored for row in rows]
+    verdicts = Counter(verdict for row in every for verdict in row["verdicts"])
+    counts |= {name: verdicts[name] for name in ("supported", "contradicted", "not in reference")}
+    return scored, counts | {"not verified": sum(bool(row["facts"]) and row["reward"] is None for row in every)}
 
 
 def confidences(
@@ -92,40 +86,31 @@ def confidences(
     if times < 2:
         raise ValueError(f"times is {times}; agreement needs at least two sampled answers.")
     facts, counts = _facts(teacher, samples)
-    asked = {}
-    for sample, its in zip(samples, facts, strict=True):
-        for fact in (fact for known in its for fact in known):
+    requests = {}
+    for sample, listed in zip(samples, facts, strict=True):
+        for fact in (fact for own in listed for fact in own):
             about = {"question": sample["question"], "facts": [fact]}
-            asked.setdefault((sample["question"], fact), (f"{sample['id']}.fact {len(asked)}", about))
-    questions = {key: reply.question for key, reply in _ask(teacher, REWRITE, asked).items() if reply is not None}
+            requests.setdefault((sample["question"], fact), (f"{sample['id']}.fact {len(requests)}", about))
+    questions = {key: reply.question for key, reply in _replies(teacher, REWRITE, requests).items() if reply}
     distinct = list(dict.fromkeys(questions.values()))
     repeated = [question for question in distinct for _ in range(times)]
-    said = generate(model, tokenizer, repeated, "nucleus", max_new_tokens, batch_size, seed) if repeated else []
-    modal = {
-        question: modal_count([one["answer"] for one in said[n * times : (n + 1) * times]])
-        for n, question in enumerate(distinct)
-    }
-    scored = []
-    for sample, its in zip(samples, facts, strict=True):
-        rows = []
-        for answer, known in zip(sample["answers"], its, strict=True):
-            own = [questions.get((sample["question"], fact)) for fact in known]
-            agreed = [modal[question] for question in own if question is not None]
-            rows.append(
-                {
-                    "answer": answer,
-                    "facts": known,
-                    "questions": own,
-                    "confidences": [None if question is None else modal[question] / times for question in own],
-                    # whole numbers first, so that equal means are equal whatever the order of the facts
-                    "reward": sum(agreed) / (times * len(agreed)) if agreed else None,
-                }
-            )
-        scored.append(rows)
+    replies = generate(model, tokenizer, repeated, "nucleus", max_new_tokens, batch_size, seed) if repeated else []
+    texts = [reply["answer"] for reply in replies]
+    modal = {question: modal_count(texts[n * times : (n + 1) * times]) for n, question in enumerate(distinct)}
+    scored: Scored = []
+    for sample, listed in zip(samples, facts, strict=True):
+        scored.append([])
+        for answer, own in zip(sample["answers"], listed, strict=True):
+            asked = [questions.get((sample["question"], fact)) for fact in own]
+            agreed = [modal[question] for question in asked if question is not None]
+            row = {"answer": answer, "facts": own, "questions": asked}
+            row["confidences"] = [None if question is None else modal[question] / times for question in asked]
+            # whole numbers first, so that equal means are equal whatever the order of the facts
+            scored[-1].append(row | {"reward": sum(agreed) / (times * len(agreed)) if agreed else None})
     return scored, counts | {
         "facts without a question": sum(row["questions"].count(None) for rows in scored for row in rows),
         "distinct questions": len(distinct),
-        "sampled answers": len(said),
+        "sampled answers": len(texts),
     }
 
 
@@ -146,22 +131,23 @@ def pairs(
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; ask for at least one pair.")
-    candidates = unrewarded = ties = 0
-    groups = []
+    groups, candidates, rewarded = [], 0, 0
     for sample, rows in zip(samples, rewards, strict=True):
         value = [row["reward"] for row in rows]
         every = couples(sample["answers"])
         both = [(a, b) for a, b in every if value[a] is not None and value[b] is not None]
         strict = [(a, b) if value[a] > value[b] else (b, a) for a, b in both if value[a] != value[b]]
-        candidates, unrewarded = candidates + len(every), unrewarded + len(every) - len(both)
-        ties += len(both) - len(strict)
+        candidates, rewarded = candidates + len(every), rewarded + len(both)
         groups.append((f"facttune {sample['id']}", strict))
     drawn = evenly(groups, seed)
-    made = [_pair(samples[place], rewards[place], *couple) for place, couple in drawn[:limit]]
+    made = []
+    for place, (chosen, rejected) in drawn[:limit]:
+        both = [rewards[place][at]["reward"] for at in (chosen, rejected)]
+        made.append(preference(samples[place], chosen, rejected, ASPECT) | {"rewards": both})
     return made, {
         "candidates": candidates,
-        "without a reward": unrewarded,
-        "ties": ties,
+        "without a reward": candidates - rewarded,
+        "ties": rewarded - len(drawn),
         "strict": len(drawn),
         "pairs": len(made),
     }
@@ -186,32 +172,20 @@ def modal_count(answers: Sequence[str]) -> int:
     return max(Counter(filter(None, map(normal, answers))).values(), default=0)
 
 
-def _pair(sample: dict, rows: list[dict], chosen: int, rejected: int) -> dict:
-    texts = {"chosen": sample["answers"][chosen], "rejected": sample["answers"][rejected]}
-    both = [rows[chosen]["reward"], rows[rejected]["reward"]]
-    return {"id": sample["id"], "question": sample["question"], **texts, "aspect": ASPECT, "rewards": both}
-
-
 def _facts(teacher: Teacher, samples: Sequence[dict]) -> tuple[list[list[list[str]]], dict[str, int]]:
     """The facts of every answer, none where it is empty or the teacher found none, and what was counted."""
-    asked = {}
+    requests = {}
     for sample in samples:
         for place in different(sample["answers"]):
             answer = sample["answers"][place].strip()
             about = {"question": sample["question"], "answer": answer}
-            asked.setdefault((sample["question"], answer), (f"{sample['id']}.{place}", about))
-    replies = _ask(teacher, EXTRACT, asked)
-    found = {key: reply.facts for key, reply in replies.items() if reply is not None}
-    facts = [[found.get((one["question"], answer.strip()), []) for answer in one["answers"]] for one in samples]
-    return facts, {
-        "answers": sum(map(len, facts)),
-        "without facts": sum(not known for its in facts for known in its),
-        "facts": sum(len(known) for its in facts for known in its),
-    }
+            requests.setdefault((sample["question"], answer), (f"{sample['id']}.{place}", about))
+    known = {key: reply.facts for key, reply in _replies(teacher, EXTRACT, requests).items() if reply}
+    facts = [[known.get((row["question"], answer.strip()), []) for answer in row["answers"]] for row in samples]
+    listed = [own for answers in facts for own in answers]
+    return facts, {"answers": len(listed), "without facts": listed.count([]), "facts": sum(map(len, listed))}
 
 
-def _ask(teacher: Teacher, task: Task, asked: dict) -> dict:
-    """Replies by the keys of `asked`, whose values are rows for `Teacher.map`; equal requests share a key."""
-    with progress(f"teacher: {task.name}", len(asked)) as tick:
-        replies = teacher.map(task, list(asked.values()), of_calls(tick))
-    return dict(zip(asked, replies, strict=True))
+def _replies(teacher: Teacher, task: Task, requests: dict) -> dict:
+    """Replies by the keys of `requests`, whose values are requests; equal requests share a key."""
+    return dict(zip(requests, ask(teacher, task, list(requests.values())), strict=True))

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from knowtuning.baselines.samples import couples, different, evenly
-from knowtuning.progress import of_calls, progress
+from knowtuning.baselines.samples import ask, couples, different, evenly, preference
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import PREFER
 
@@ -37,32 +36,31 @@ def pairs(teacher: Teacher, samples: Sequence[dict], limit: int, seed: int = 0) 
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; ask for at least one pair.")
-    candidates = evenly([(f"rlaif {one['id']}", couples(one["answers"])) for one in samples], seed)
+    candidates = evenly([(f"rlaif {sample['id']}", couples(sample["answers"])) for sample in samples], seed)
     made: list[dict] = []
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     labelled = 0
     while len(made) < limit and labelled < len(candidates):
-        chosen = candidates[labelled : labelled + limit - len(made)]
-        labelled += len(chosen)
-        verdicts = _label(teacher, samples, chosen)
-        found.update(verdicts)
-        made += [
-            _pair(samples[place], *(couple if verdict == "first" else couple[::-1]))
-            for (place, couple), verdict in zip(chosen, verdicts, strict=True)
-            if verdict in ("first", "second")
-        ]
+        batch = candidates[labelled : labelled + limit - len(made)]
+        labelled += len(batch)
+        verdicts = _label(teacher, samples, batch)
+        counts.update(verdicts)
+        for (place, couple), verdict in zip(batch, verdicts, strict=True):
+            if verdict in ("first", "second"):
+                ordered = couple if verdict == "first" else couple[::-1]
+                made.append(preference(samples[place], *ordered, ASPECT))
         if set(verdicts) == {"unreadable"}:
             break
     return made, {
         "questions": len(samples),
-        "answers": sum(len(one["answers"]) for one in samples),
-        "different answers": sum(len(different(one["answers"])) for one in samples),
+        "answers": sum(len(sample["answers"]) for sample in samples),
+        "different answers": sum(len(different(sample["answers"])) for sample in samples),
         "candidates": len(candidates),
         "labelled": labelled,
         "pairs": len(made),
-        "ties": found["tie"],
-        "inconsistent": found["inconsistent"],
-        "unreadable": found["unreadable"],
+        "ties": counts["tie"],
+        "inconsistent": counts["inconsistent"],
+        "unreadable": counts["unreadable"],
     }
 
 
@@ -70,22 +68,16 @@ def _label(teacher: Teacher, samples: Sequence[dict], candidates: list[tuple[int
     """One of "first", "second", "tie", "inconsistent", "unreadable" per candidate."""
     requests = []
     for place, (a, b) in candidates:
-        one = samples[place]
+        sample = samples[place]
         for first, second in ((a, b), (b, a)):
-            inputs = {"question": one["question"], "first": one["answers"][first], "second": one["answers"][second]}
-            requests.append((f"{one['id']}.{first}-{second}", inputs))
-    with progress("teacher: prefer", len(requests)) as tick:
-        said = [None if reply is None else reply.preferred for reply in teacher.map(PREFER, requests, of_calls(tick))]
-    return [_agreed(one, other) for one, other in zip(said[::2], said[1::2], strict=True)]
+            texts = {"first": sample["answers"][first], "second": sample["answers"][second]}
+            requests.append((f"{sample['id']}.{first}-{second}", {"question": sample["question"], **texts}))
+    better = [None if reply is None else reply.preferred for reply in ask(teacher, PREFER, requests)]
+    return [_agreed(verdict, turned) for verdict, turned in zip(better[::2], better[1::2], strict=True)]
 
 
-def _agreed(said: str | None, turned: str | None) -> str:
+def _agreed(verdict: str | None, turned: str | None) -> str:
     """What both orders say of a pair; `turned` is the verdict on the pair shown the other way round."""
-    if said is None or turned is None:
+    if verdict is None or turned is None:
         return "unreadable"
-    return said if said == _OTHER[turned] else "inconsistent"
-
-
-def _pair(sample: dict, chosen: int, rejected: int) -> dict:
-    texts = {"chosen": sample["answers"][chosen], "rejected": sample["answers"][rejected]}
-    return {"id": sample["id"], "question": sample["question"], **texts, "aspect": ASPECT}
+    return verdict if verdict == _OTHER[turned] else "inconsistent"

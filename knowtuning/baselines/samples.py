@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from itertools import combinations, zip_longest
 from typing import Any, TypeVar
 
+from knowtuning.progress import of_calls, progress
+from knowtuning.teacher.client import Teacher
+from knowtuning.teacher.prompts import Task
 from knowtuning.training.generate import generate
 
 T = TypeVar("T")
@@ -28,7 +31,9 @@ def draw(
     if responses < 2:
         raise ValueError(f"responses is {responses}; a pair needs at least two answers to a question.")
     questions = [row["question"] for row in rows for _ in range(responses)]
-    texts = [one["answer"] for one in generate(model, tokenizer, questions, "pure", max_new_tokens, batch_size, seed)]
+    texts = [
+        reply["answer"] for reply in generate(model, tokenizer, questions, "pure", max_new_tokens, batch_size, seed)
+    ]
     return [
         {"id": row["id"], "question": row["question"], "answers": texts[n * responses : (n + 1) * responses]}
         for n, row in enumerate(rows)
@@ -64,8 +69,20 @@ def evenly(groups: Sequence[tuple[str, Sequence[T]]], seed: int) -> list[tuple[i
         (place of the group, member) for every member.
     """
     shuffled = [
-        [(place, one) for one in random.Random(f"{seed} {name}").sample(list(members), len(members))]
+        [(place, member) for member in random.Random(f"{seed} {name}").sample(list(members), len(members))]
         for place, (name, members) in enumerate(groups)
     ]
     random.Random(f"{seed} groups").shuffle(shuffled)
-    return [one for turn in zip_longest(*shuffled) for one in turn if one is not None]
+    return [drawn for turn in zip_longest(*shuffled) for drawn in turn if drawn is not None]
+
+
+def preference(sample: dict, chosen: int, rejected: int, aspect: str) -> dict:
+    """A pair of two answers of a sample, by their places: `{"id", "question", "chosen", "rejected", "aspect"}`."""
+    texts = {"chosen": sample["answers"][chosen], "rejected": sample["answers"][rejected]}
+    return {"id": sample["id"], "question": sample["question"], **texts, "aspect": aspect}
+
+
+def ask(teacher: Teacher, task: Task, requests: Sequence[tuple[str, dict]]) -> list:
+    """Replies to requests `(id, inputs)`, None where one is in quarantine, with a line of progress."""
+    with progress(f"teacher: {task.name}", len(requests)) as tick:
+        return teacher.map(task, requests, of_calls(tick))

@@ -1,4 +1,4 @@
-"""MedQuAD: the XML documents of its authors, and the tables that others have made of them."""
+"""MedQuAD as its authors published it: XML documents in a folder or an archive."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from knowtuning.data.records import Row, text_of
 from knowtuning.files import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.xz", ".tar.gz", ".tgz")
-# A column beside `question` and `answer` that only tables made of MedQuAD have.
-TABLE_COLUMNS = {"focus_area", "qtype", "question_focus"}
 NO_ANSWER, NO_QUESTION = "without an answer", "without a question"
 
 
@@ -21,31 +19,6 @@ def is_xml(path: str | Path) -> bool:
     """Tell whether a path can hold MedQuAD's documents: a folder, an `.xml` file, a `.zip` or a tar archive."""
     path = Path(path)
     return path.is_dir() or path.name.endswith((".xml", *ARCHIVES))
-
-
-def is_table(row: dict) -> bool:
-    """Tell whether a row of a CSV or Parquet file is one of MedQuAD."""
-    return {"question", "answer"} <= row.keys() and bool(TABLE_COLUMNS & row.keys())
-
-
-def select(raw: list[dict], path: str | Path) -> tuple[list[Row], dict[str, int]]:
-    """Keep the rows of a table that have a question and an answer; the others are counted.
-
-    Understood are `question, answer, source, focus_area`, `qtype, Question, Answer` and the columns of the hub's
-    lavita/MedQuAD (`question_focus`, `document_source`). A row is called "medquad-00042" by its number, as the ids of
-    some questions occur twice.
-    """
-    rows, removed = [], {NO_ANSWER: 0, NO_QUESTION: 0}
-    for number, row in enumerate(raw, start=1):
-        missing = next((field for field in ("answer", "question") if not (row[field] or "").strip()), None)
-        if missing:
-            removed[NO_ANSWER if missing == "answer" else NO_QUESTION] += 1
-            continue
-        where = f"{path}, row {number}"
-        collection = row.get("document_source") or row.get("source") or "medquad"
-        texts = {field: text_of(row, field, where) for field in ("question", "answer")}
-        rows.append({"id": f"medquad-{number:05d}", **texts, "source": collection})
-    return rows, removed
 
 
 def read_xml(path: str | Path) -> tuple[list[Row], dict[str, int]]:
@@ -67,11 +40,11 @@ def read_xml(path: str | Path) -> tuple[list[Row], dict[str, int]]:
     Raises:
         DataError: a document that is no XML or not MedQuAD's, with its name inside the archive; no document at all.
     """
-    found = sorted((_place(name), name, content) for name, content in _documents(Path(path)))
-    if not found:
+    documents = sorted((_place(name), name, content) for name, content in _documents(Path(path)))
+    if not documents:
         raise DataError(f"{path} holds no .xml document; give MedQuAD's folder, archive or one of its documents.")
     rows, removed = [], {NO_ANSWER: 0, NO_QUESTION: 0, "documents without any question": 0}
-    for _, name, content in found:
+    for _, name, content in documents:
         where = f"{path}, {name}"
         collection, pairs = _pairs(_parse(content, where), where)
         removed["documents without any question"] += not pairs

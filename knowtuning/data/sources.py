@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowtuning.data import dolly, hub, lima, medquad
-from knowtuning.data.files import TABLES, read_objects
-from knowtuning.data.records import Row, check_rows, text_of
+from knowtuning.data import hub, medquad, published
+from knowtuning.data.llamafactory import from_alpaca
+from knowtuning.data.records import Row, check_rows
 from knowtuning.data.registry import registry
 from knowtuning.data.splits import Splits, split
+from knowtuning.data.tables import TABLES, read_objects
 from knowtuning.files import DataError, sha256
-
-# Columns of the alpaca form that would change the prompt; no stage here knows what to do with them.
-UNREAD = ("history", "system")
-# The published forms that are told by their columns, each with its own selection.
-PUBLISHED = ((dolly.is_raw, dolly.select), (lima.is_raw, lima.select), (medquad.is_table, medquad.select))
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,7 @@ def read_source(source: str | Path, path: str | Path | None = None) -> Loaded:
               and `source` if it likes, or with the alpaca columns `instruction`, `input`, `output`; a non-empty
               `input` follows the instruction on a new line, as in LLaMA-Factory. An empty question or answer stops
               the load, or is counted and left out where the source is a named one.
-            * Dolly's own columns, LIMA's conversations, a table of MedQuAD: with the selection of `data/dolly.py`,
-              `data/lima.py`, `data/medquad.py`.
+            * Dolly's own columns, LIMA's conversations, a table of MedQuAD: with the selection of `published.select`.
             * `.xml`, `.zip`, `.tar.xz` or a folder: MedQuAD's documents.
         path: a local copy of the named source, in place of the download.
 
@@ -83,11 +78,10 @@ def read_source(source: str | Path, path: str | Path | None = None) -> Loaded:
         rows, removed = _read(Path(source))
         return Loaded(rows, removed, {"name": Path(source).stem.removesuffix(".tar"), "files": _hashes([Path(source)])})
     origin = {field: getattr(entry, field) for field in ("name", "about", "licence", "homepage", "citation")}
-    if path is not None:
-        files = [Path(path)]
-    else:
-        files, commit = hub.download(entry)
-        origin |= {"repository": entry.repo, "revision": commit}
+    files = [Path(path)] if path is not None else []
+    if not files:
+        files, origin["revision"] = hub.download(entry)
+        origin["repository"] = entry.repo
     rows, removed = [], {}
     for file in files:
         more, left_out = _read(file, named=True)
@@ -101,10 +95,8 @@ def _read(path: Path, named: bool = False) -> tuple[list[Row], dict[str, int]]:
         rows, removed = medquad.read_xml(path)
         return check_rows(rows, path), removed
     raw = read_objects(path)
-    for published, select in PUBLISHED:
-        if published(raw[0]):
-            rows, removed = select(raw, path)
-            return check_rows(rows, path), removed
+    if selected := published.select(raw, path):
+        return check_rows(selected[0], path), selected[1]
     # a reader can fill a gap in a file of their own, but not one in a file that others published
     kept = [(number, row) for number, row in enumerate(raw, start=1) if not (named and _has_gap(row))]
     removed = {"without a question or an answer": len(raw) - len(kept)} if named else {}
@@ -121,33 +113,10 @@ def _hashes(files: list[Path]) -> dict[str, str]:
 
 
 def _qa_row(raw: dict, path: Path, number: int) -> dict:
-    where = f"{path}, row {number}"
+    row = {"id": f"{path.stem}-{number:05d}"} | {key: raw[key] for key in ("id", "source") if key in raw}
     if "query" in raw and "answer" in raw:
         raw = {"question": raw["query"], **raw}
     if "question" in raw or "answer" in raw:
-        row = {key: raw[key] for key in ("id", "question", "answer", "source") if key in raw}
-    else:
-        question, answer = from_alpaca(raw, where)
-        row = {key: raw[key] for key in ("id", "source") if key in raw} | {"question": question, "answer": answer}
-    return {"id": f"{path.stem}-{number:05d}", **row}
-
-
-def from_alpaca(row: dict, where: str) -> tuple[str, str]:
-    """Return (question, answer) of an alpaca row.
-
-    Example:
-        >>> from_alpaca({"instruction": "Translate.", "input": "Guten Tag", "output": "Good day"}, "a.json, row 1")
-        ('Translate.\\nGuten Tag', 'Good day')
-    """
-    for field in UNREAD:
-        if row.get(field):
-            raise DataError(f"{where}: field {field!r} is not read; fold it into 'instruction' or empty it.")
-    return alpaca_question(row, where), text_of(row, "output", where)
-
-
-def alpaca_question(row: dict, where: str) -> str:
-    """Return the question of an alpaca row: the instruction and, on a new line, the input where there is one."""
-    given = {field: row[field] for field in ("instruction", "input") if row.get(field) not in (None, "")}
-    if "input" in given and "instruction" in given:
-        return f"{text_of(given, 'instruction', where)}\n{text_of(given, 'input', where)}"
-    return text_of(given, "input", where) if "input" in given else text_of(row, "instruction", where)
+        return row | {key: raw[key] for key in ("question", "answer") if key in raw}
+    question, answer = from_alpaca(raw, f"{path}, row {number}")
+    return row | {"question": question, "answer": answer}

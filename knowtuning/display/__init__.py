@@ -4,18 +4,14 @@ Everything that comes from data is escaped, and nothing runs: no scripts, no out
 a sign or a line as well as by colour, so that they survive print and pages that strip styles, as GitHub's do.
 """
 
-from knowtuning.display.answers import Said, answers_side_by_side, marked_answer
 from knowtuning.display.diffs import disturbances
-from knowtuning.display.facts import rewriting, shaded_answer
-from knowtuning.display.tables import table
+from knowtuning.display.marked import answers_side_by_side, marked_answer, rewriting, shaded_answer
 from knowtuning.display.tokens import log_ratios
-from knowtuning.display.view import View, columns, rows, show, side_by_side
+from knowtuning.display.views import View, rows, show, side_by_side, table
 
 __all__ = [
-    "Said",
     "View",
     "answers_side_by_side",
-    "columns",
     "disturbances",
     "log_ratios",
     "marked_answer",

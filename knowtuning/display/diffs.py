@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import groupby
 
-from knowtuning.display.view import BLUE, GREEN, RED, View, rows
+from knowtuning.display.views import BLUE, GREEN, RED, View, rows
 
 Run = tuple[str, str]
+_TEXT = {"same": "{}", "out": "[-{}-]", "in": "{{+{}+}}", "from": "[<{}<]", "to": "{{>{}>}}"}
 _STYLES = {"out": ("del", RED), "in": ("ins", GREEN), "from": ("del", BLUE), "to": ("ins", BLUE)}
-_SIGNS = {"out": "[-{}-]", "in": "{{+{}+}}", "from": "[<{}<]", "to": "{{>{}>}}"}
+_HTML = {kind: f'<{tag} style="{style}">{{}}</{tag}>' for kind, (tag, style) in _STYLES.items()} | {"same": "{}"}
 
 
 def disturbances(preferred: str, rejected: Mapping[str, str]) -> View:
@@ -29,7 +30,8 @@ def disturbances(preferred: str, rejected: Mapping[str, str]) -> View:
     views = {"preferred": View(escape(preferred), preferred)}
     for aspect, text in rejected.items():
         runs = list(word_diff(preferred, text))
-        views[aspect] = View(" ".join(_html(*run) for run in runs), " ".join(_text(*run) for run in runs))
+        html = (_HTML[kind].format(escape(words)) for kind, words in runs)
+        views[aspect] = View(" ".join(html), " ".join(_TEXT[kind].format(words) for kind, words in runs))
     view = rows(views)
     key = "<small><del>left out</del> &nbsp; <ins>put in</ins> &nbsp; blue: moved from there to here</small>"
     return View(f"{view.html}{key}", view.text)
@@ -41,7 +43,7 @@ def word_diff(before: str, after: str) -> Iterator[Run]:
     Whole sentences are compared first, then the words of those that have no equal. A sentence that leaves at one place
     and comes at another has moved: "from" there, "to" here.
     """
-    old, new = _sentences(before), _sentences(after)
+    old, new = (re.split(r"(?<=[.!?]) ", " ".join(text.split())) for text in (before, after))
     runs: list[Run] = []
     for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         gone, come = old[i:j], new[k:m]
@@ -54,11 +56,6 @@ def word_diff(before: str, after: str) -> Iterator[Run]:
     moved = _moved(runs)
     for kind, parts in groupby(runs, lambda run: moved.get(run, run[0])):
         yield kind, " ".join(words for _, words in parts)
-
-
-def _sentences(text: str) -> list[str]:
-    words = " ".join(text.split())
-    return re.split(r"(?<=[.!?]) ", words) if words else []
 
 
 def _words(old: Sequence[str], new: Sequence[str]) -> Iterator[Run]:
@@ -77,14 +74,3 @@ def _moved(runs: Sequence[Run]) -> dict[Run, str]:
     times = Counter(runs)
     places = {words for kind, words in runs if times["out", words] == times["in", words] == 1}
     return {(kind, words): to for words in places for kind, to in (("out", "from"), ("in", "to"))}
-
-
-def _html(kind: str, words: str) -> str:
-    if kind == "same":
-        return escape(words)
-    tag, style = _STYLES[kind]
-    return f'<{tag} style="{style}">{escape(words)}</{tag}>'
-
-
-def _text(kind: str, words: str) -> str:
-    return words if kind == "same" else _SIGNS[kind].format(words)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import accumulate
 
-from knowtuning.display.view import View, rows
+from knowtuning.display.views import View, rows
 
 LIKELIER, LESS_LIKELY = "0,158,115", "213,94,0"
 COLORS = ("rgb(0,158,115)", "rgb(213,94,0)")  # of the two answers' lines: chosen, rejected
@@ -66,41 +67,30 @@ def _told(ratio: float) -> str:
 
 def _picture(ratios: Mapping[str, Tokens]) -> str:
     """Sums of the log-ratios up to each token, one line an answer."""
-    paths = {name: _running([ratio for _, ratio in tokens]) for name, tokens in ratios.items()}
+    paths = {name: list(accumulate((ratio for _, ratio in tokens), initial=0.0)) for name, tokens in ratios.items()}
     steps = max(map(len, paths.values())) - 1 or 1
     low, high = (bound(value for path in paths.values() for value in path) for bound in (min, max))
     scale = HEIGHT / ((high - low) or 1)
 
-    def line(path: Sequence[float]) -> str:
-        return " ".join(
-            f"{40 + WIDTH * i / steps:.1f},{10 + (high - value) * scale:.1f}" for i, value in enumerate(path)
-        )
+    def across(step: int) -> float:
+        return 40 + WIDTH * step / steps
 
-    zero = 10 + high * scale
-    drawn = [
-        f'<line x1="40" x2="{40 + WIDTH}" y1="{zero:.1f}" y2="{zero:.1f}" stroke="currentColor" stroke-opacity=".5"/>'
-    ]
-    for (name, path), color, dash in zip(paths.items(), COLORS, ("", ' stroke-dasharray="6 3"'), strict=True):
-        drawn.append(f'<polyline points="{line(path)}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
-        y = min(max(14 + (high - path[-1]) * scale, 14), HEIGHT + 10)
-        drawn.append(f'<text x="{46 + WIDTH * (len(path) - 1) / steps:.1f}" y="{y:.1f}">{escape(name)}</text>')
-    ticks = "".join(
-        f'<text x="36" y="{14 + (high - value) * scale:.1f}" text-anchor="end">{value:+.0f}</text>'
-        for value in sorted({low, high})
-        if abs(value) * scale > 12  # else it would stand on the zero
-    )
+    def down(value: float) -> float:
+        return 10 + (high - value) * scale
+
+    drawn = [f'<path d="M40 {down(0):.1f}h{WIDTH}" stroke="currentColor" stroke-opacity=".5"/>']
+    for (name, path), color, dash in zip(paths.items(), COLORS, ("0", "6 3"), strict=True):
+        line = " ".join(f"{across(step):.1f},{down(value):.1f}" for step, value in enumerate(path))
+        drawn.append(
+            f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2" stroke-dasharray="{dash}"/>'
+        )
+        drawn.append(f'<text x="{across(len(path) - 1) + 6:.1f}" y="{down(path[-1]) + 4:.1f}">{escape(name)}</text>')
+    for value in sorted({low, 0.0, high}):
+        if value == 0 or abs(value) * scale > 12:  # else it would stand on the zero
+            drawn.append(f'<text x="36" y="{down(value) + 4:.1f}" text-anchor="end">{value:+.0f}</text>')
     about = f"Sums of the log-ratios from the first token to the last: {', '.join(paths)}."
     return (
-        f'<svg role="img" aria-label="{escape(about)}" viewBox="0 0 {WIDTH + 120} {HEIGHT + 36}" '
+        f'<svg role="img" aria-label="{escape(about)}" viewBox="0 0 {WIDTH + 120} {HEIGHT + 20}" '
         f'style="max-width:{WIDTH + 120}px;width:100%" fill="currentColor" font-size="11" font-family="sans-serif">'
-        f'{"".join(drawn)}{ticks}<text x="36" y="{zero + 4:.1f}" text-anchor="end">0</text>'
-        f'<text x="40" y="{HEIGHT + 32}">tokens →</text></svg><br><small>sum of the log-ratios so far, in nats</small>'
+        f"{''.join(drawn)}</svg><br><small>sum of the log-ratios so far, in nats, token by token</small>"
     )
-
-
-def _running(values: Sequence[float]) -> list[float]:
-    """Sums from the start: of none, of one, of two …"""
-    sums = [0.0]
-    for value in values:
-        sums.append(sums[-1] + value)
-    return sums

@@ -73,15 +73,10 @@ def order_of(said: Sequence[str], logical: Sequence[str]) -> float | None:
 
 
 def f1(correct: int, incorrect: int, sayable: int) -> float:
-    """F1 of the facts of one answer against all that could be said, 0 to 1; 0 for an answer that says nothing right.
-
-    `correct` and `incorrect` are those of `score_answer`, where a true fact said again counts once; `sayable` is the
-    number of facts asked for. With precision = correct / (correct + incorrect) and recall = correct / sayable, their
-    harmonic mean is 2 correct / (correct + incorrect + sayable).
+    """F1 of the facts of one answer against all that could be said: 2 correct / (correct + incorrect + sayable).
 
     Precision alone rises with silence: whoever says only the surest fact scores 1. Here one more statement raises the
-    score whenever it is true with a chance above F1 / 2, which is at most one half, so that leaving out what is more
-    likely true than false never pays.
+    score whenever it is true with a chance above F1 / 2, so leaving out what is more likely true than false never pays.
 
     >>> f1(correct=1, incorrect=0, sayable=8) < f1(correct=5, incorrect=3, sayable=8)
     True
@@ -95,10 +90,8 @@ def summarise(rows: Iterable[dict]) -> dict:
     """Summarise rows of `score_answer`, overall and by tier: `{"overall": {…}, "by_tier": {tier: {…}}}`.
 
     Counts, completeness, order and words are means per answer, an empty answer included (`empty` of the `n`); order is
-    the mean over the `n_order` answers that have a pair. `percent_correct` is pooled: 100 x all correct / all said, so
-    an answer that says much weighs much. What no answer defines is None.
-
-    Read `percent_correct` by tier: an arm that says more about well-known entities gains overall without a truer word.
+    the mean over the `n_order` answers that have a pair. `percent_correct` is pooled: 100 x all correct / all said.
+    Read it by tier: an arm that says more about well-known entities gains overall without a truer word.
     """
     rows = list(rows)
     if not rows:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
-from knowtuning.evaluation.modules import load_module
+from knowtuning.evaluation.modules import check_rows, load_module
 
 
 def score(predictions: Sequence[str], references: Sequence[str]) -> list[float]:
@@ -23,14 +21,7 @@ def variant() -> str:
     return _compute(["a"], ["a"])["variant"]
 
 
-@cache
-def _module() -> Any:
-    return load_module("meteor", needs=("nltk",))
-
-
 def _compute(predictions: Sequence[str], references: Sequence[str]) -> dict:
-    if len(predictions) != len(references):
-        raise ValueError(f"METEOR needs one reference per answer; got {len(predictions)} and {len(references)}.")
-    if not len(predictions):
-        raise ValueError("METEOR needs at least one answer; got none.")
-    return _module().compute(predictions=list(predictions), references=list(references))
+    check_rows("METEOR", predictions, references)
+    module = load_module("meteor_by_nltk", "nltk")
+    return module.compute(predictions=list(predictions), references=list(references))

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from knowtuning.evaluation import bertscore, facts, meteor
 from knowtuning.evaluation.stats import Values, bootstrap_difference, mean_interval, ratio_interval
 from knowtuning.files import read_json, shown
 from knowtuning.lab.world import World
 from knowtuning.run import Run
 
-POOLED = "% correct"
-
-
-def _field(name: str, scale: float = 1.0) -> Callable[[dict], float | None]:
-    return lambda row: None if row.get(name) is None else scale * row[name]
-
-
-# What the tables show of an answer; shares are in percent. "% correct" is pooled: correct facts of all facts told.
-METRICS: dict[str, Callable[[dict], float | tuple[float, float] | None]] = {
-    "correct facts": _field("correct"),
-    "incorrect facts": _field("incorrect"),
-    POOLED: lambda row: (100 * row["correct"], row["correct"] + row["incorrect"]) if "correct" in row else None,
-    "completeness": _field("completeness", 100),
-    "order": _field("order", 100),
-    "METEOR": _field("meteor", 100),
-    "BERTScore": _field("bertscore", 100),
-    "words": _field("words"),
+POOLED = "% correct"  # correct facts of all facts told
+# what the tables show of an answer: metric -> (field, factor); shares are in percent
+METRICS = {
+    "correct facts": ("correct", 1),
+    "incorrect facts": ("incorrect", 1),
+    POOLED: ("correct", 100),
+    "completeness": ("completeness", 100),
+    "order": ("order", 100),
+    "METEOR": ("meteor", 100),
+    "BERTScore": ("bertscore", 100),
+    "words": ("words", 1),
 }
 
 
@@ -83,8 +75,9 @@ def summarise(arm: str, answers: dict[str, list[dict]], variants: dict[str, str]
 def arm_rows(scores: list[dict], decoding: str) -> list[dict]:
     """One row per arm, one column per metric: the table of the paper."""
     return [
-        {"arm": one["arm"], **{name: part["value"] for name, part in one["decodings"][decoding]["overall"].items()}}
-        for one in scores
+        {"arm": of_arm["arm"]}
+        | {name: interval["value"] for name, interval in of_arm["decodings"][decoding]["overall"].items()}
+        for of_arm in scores
     ]
 
 
@@ -102,10 +95,10 @@ def differences(rows: list[dict], others: list[dict]) -> list[dict]:
         raise ValueError("two arms can only be compared on the same questions in the same order.")
     compared = []
     for name in METRICS:
-        if _values(name, rows) and _values(name, others):
-            both = [[METRICS[name](row) for row in part] for part in (rows, others)]
-            found = bootstrap_difference(*both, statistic=_statistic(name))
-            compared.append({"metric": name, **{key: found[key] for key in ("difference", "low", "high")}})
+        ours, theirs = _values(name, rows), _values(name, others)
+        if ours and theirs:
+            interval = bootstrap_difference(ours, theirs, "ratio" if name == POOLED else "mean")
+            compared.append({"metric": name, **{key: interval[key] for key in ("difference", "low", "high")}})
     return compared
 
 
@@ -124,7 +117,7 @@ def print_report(recipe: str, seed: int, arms: list[str]) -> None:
         for column in rows[0]:
             view.add_column(column.replace(" ", "\n"), justify="left" if column == "arm" else "right", no_wrap=True)
         for row in rows:
-            view.add_row(*(value if isinstance(value, str) else _cell(value) for value in row.values()))
+            view.add_row(*("–" if v is None else v if isinstance(v, str) else f"{v:.2f}" for v in row.values()))
         console.print(view)
     print(*scores[0]["variants"].values(), sep="\n")
     print(f"teacher requests failed: {run.teacher_failures()}")
@@ -136,20 +129,19 @@ def print_report(recipe: str, seed: int, arms: list[str]) -> None:
     print(f"notebooks {shown(run.root / 'notebooks')}")
 
 
-def _cell(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def _statistic(name: str) -> str:
-    return "ratio" if name == POOLED else "mean"
-
-
 def _values(name: str, rows: list[dict]) -> Values:
     """The values of one metric, empty where no answer has one."""
-    values = [METRICS[name](row) for row in rows]
-    return values if any(value is not None for value in values) else []
+    field, factor = METRICS[name]
+    values = [None if row.get(field) is None else factor * row[field] for row in rows]
+    if all(value is None for value in values):
+        return []
+    if name != POOLED:
+        return values
+    return [
+        None if value is None else (value, row["correct"] + row["incorrect"])
+        for value, row in zip(values, rows, strict=True)
+    ]
 
 
 def _interval(name: str, rows: list[dict]) -> dict:
-    interval = ratio_interval if name == POOLED else mean_interval
-    return interval(_values(name, rows))
+    return (ratio_interval if name == POOLED else mean_interval)(_values(name, rows))

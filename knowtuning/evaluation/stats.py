@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+from scipy.stats import DegenerateDataWarning, bootstrap
 
 Statistic = Literal["mean", "ratio"]
 # One arm: a number per question, or a pair (numerator, denominator) for a pooled ratio; None where there is no value.
 Values = Sequence[float | tuple[float, float] | None]
 
-_BLOCK = 2_000_000  # indices drawn at a time: 16 MB, however many questions there are
+_BLOCK = 2_000_000  # values drawn at a time: 16 MB, however many questions there are
 
 
 def bootstrap_difference(
@@ -21,7 +23,7 @@ def bootstrap_difference(
 
     `a[i]` and `b[i]` belong to the same question. `statistic` is "mean" (of one number per question) or "ratio": values
     are pairs (numerator, denominator) and the statistic is sum of numerators / sum of denominators, such as all correct
-    facts / all facts said.
+    facts / all facts told.
 
     A question that has no value (None or NaN) in either arm is left out of both, and counted under `missing`: only such
     questions compare like with like, so the difference may differ from that of the two arms' own means.
@@ -36,16 +38,10 @@ def bootstrap_difference(
     """
     if len(a) != len(b):
         raise ValueError(f"paired arms need the same questions; one has {len(a)} values, the other {len(b)}.")
-    first, second = columns(a, statistic), columns(b, statistic)
-    kept = ~(np.isnan(first).any(axis=1) | np.isnan(second).any(axis=1))
-    both = np.concatenate([first, second], axis=1)[kept]
-    width = first.shape[1]
-
-    def difference(sums: np.ndarray) -> np.ndarray:
-        return _statistic(sums[..., :width], len(both)) - _statistic(sums[..., width:], len(both))
-
-    value, low, high = _bootstrap(both, difference, resamples, seed, level)
-    return {"difference": value, "low": low, "high": high, "n": len(both), "missing": len(kept) - len(both)}
+    rows = np.concatenate([_columns(a, statistic), _columns(b, statistic)], axis=1)
+    width = rows.shape[1] // 2
+    result = _bootstrap(rows, lambda sums, n: _of(sums[:width], n) - _of(sums[width:], n), resamples, seed, level)
+    return {"difference": result.pop("value"), **result}
 
 
 def mean_interval(values: Sequence[float | None], resamples: int = 10_000, seed: int = 0, level: float = 0.95) -> dict:
@@ -54,7 +50,7 @@ def mean_interval(values: Sequence[float | None], resamples: int = 10_000, seed:
     Returns `{"value", "low", "high", "n", "missing"}`. Two intervals that overlap do not show that two arms are alike:
     compare arms with `bootstrap_difference`, which knows that the questions are the same.
     """
-    return _interval(values, "mean", resamples, seed, level)
+    return _bootstrap(_columns(values, "mean"), _of, resamples, seed, level)
 
 
 def ratio_interval(
@@ -65,17 +61,10 @@ def ratio_interval(
     >>> ratio_interval([(3, 4), (0, 0), (5, 6)])["value"]
     0.8
     """
-    return _interval(pairs, "ratio", resamples, seed, level)
+    return _bootstrap(_columns(pairs, "ratio"), _of, resamples, seed, level)
 
 
-def _interval(values: Values, statistic: Statistic, resamples: int, seed: int, level: float) -> dict:
-    rows = columns(values, statistic)
-    kept = rows[~np.isnan(rows).any(axis=1)]
-    value, low, high = _bootstrap(kept, lambda sums: _statistic(sums, len(kept)), resamples, seed, level)
-    return {"value": value, "low": low, "high": high, "n": len(kept), "missing": len(rows) - len(kept)}
-
-
-def columns(values: Values, statistic: Statistic) -> np.ndarray:
+def _columns(values: Values, statistic: Statistic) -> np.ndarray:
     """Values as floats, (questions, 1) for a mean, (questions, 2) for a ratio; a missing value is a row of NaN."""
     if statistic not in ("mean", "ratio"):
         raise ValueError(f"statistic is {statistic!r}; use 'mean' or 'ratio'.")
@@ -91,26 +80,33 @@ def columns(values: Values, statistic: Statistic) -> np.ndarray:
     return rows
 
 
-def _statistic(sums: np.ndarray, n: int) -> np.ndarray:
-    """Mean or ratio from sums over n questions: (..., 1) -> sums / n, (..., 2) -> numerator / denominator."""
-    if sums.shape[-1] == 1:
-        return sums[..., 0] / n
-    numerator, denominator = sums[..., 0], sums[..., 1]
+def _of(sums: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """The mean from [sums over n questions], the ratio from [sums of numerators, sums of denominators]."""
+    if len(sums) == 1:
+        return sums[0] / n
+    numerator, denominator = np.asarray(sums[0]), np.asarray(sums[1])
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
 
 
-def _bootstrap(
-    rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int, level: float
-) -> tuple[float, float, float] | tuple[None, None, None]:
-    """Value and percentile interval of a statistic of column sums; `rows` is (questions, columns)."""
-    n = len(rows)
-    value = float(statistic(rows.sum(axis=0))) if n else np.nan
+def _bootstrap(rows: np.ndarray, of: Callable, resamples: int, seed: int, level: float) -> dict:
+    """Value and percentile interval of `of`, a function of column sums; `rows` is (questions, columns)."""
+    kept = rows[~np.isnan(rows).any(axis=1)]
+    n = len(kept)
+    value = float(of(kept.sum(axis=0), n)) if n else np.nan
     if np.isnan(value):
-        return None, None, None
-    rng, block = np.random.default_rng(seed), max(1, _BLOCK // n)
-    drawn = []
-    for start in range(0, resamples, block):
-        indices = rng.integers(0, n, (min(block, resamples - start), n))
-        drawn.append(statistic(rows[indices].sum(axis=1)))
-    low, high = np.nanquantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2])
-    return value, float(low), float(high)
+        return {"value": None, "low": None, "high": None, "n": n, "missing": len(rows) - n}
+    low = high = value
+    if n > 1:
+        # resamples without a value are left out below, of which scipy warns
+        with warnings.catch_warnings(action="ignore", category=DegenerateDataWarning):
+            drawn = bootstrap(
+                tuple(kept.T),
+                lambda *columns, axis: of([column.sum(axis=axis) for column in columns], n),
+                paired=True,
+                n_resamples=resamples,
+                batch=max(1, _BLOCK // n),
+                method="percentile",
+                rng=np.random.default_rng(seed),
+            ).bootstrap_distribution
+        low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return {"value": value, "low": low, "high": high, "n": n, "missing": len(rows) - n}

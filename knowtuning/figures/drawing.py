@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,20 +65,16 @@ _COLORS = 32  # of a PNG: enough for lines, bars and letters, and a third of the
 def save(figure: Figure, directory: Path, name: str) -> Path:
     """Write `<directory>/<name>.png` at 150 dpi and `<name>.pdf` as vectors; return the path of the PNG.
 
-    The same figure gives the same bytes, and each file is there whole or not at all.
+    The same figure gives the same bytes.
     """
     path = Path(directory) / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn, png, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    drawn = io.BytesIO()
     with style():
         figure.savefig(drawn, format="png")
-        figure.savefig(pdf, format="pdf", metadata=_ANONYMOUS)
+        figure.savefig(path.with_name(f"{name}.pdf"), metadata=_ANONYMOUS)  # a name may hold dots
     picture = Image.open(drawn).convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE)
-    picture.save(png, format="png", optimize=True)
-    for target, content in ((path, png), (path.with_name(f"{name}.pdf"), pdf)):  # a name may hold dots
-        partial = path.with_name(f".{target.name}.{os.getpid()}.partial")
-        partial.write_bytes(content.getvalue())
-        partial.replace(target)
+    picture.save(path, optimize=True)
     return path
 
 
@@ -104,12 +99,6 @@ def groups(rows: list[dict], field: str) -> dict:
     for row in rows:
         groups.setdefault(row[field], []).append(row)
     return groups
-
-
-def questions(rows: list[dict]) -> str:
-    """Say over how many questions, where the rows tell."""
-    sizes = sorted({row["n"] for row in rows if row.get("n")})
-    return f", n = {' to '.join(f'{size:,}' for size in sorted({*sizes[:1], *sizes[-1:]}))} questions" if sizes else ""
 
 
 def log_bins(values: Sequence[float], count: int = 40) -> np.ndarray:

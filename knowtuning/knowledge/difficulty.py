@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from knowtuning.progress import progress
-from knowtuning.training.likelihood import completion_nll
-from knowtuning.training.prompts import encode_prompts
 
 SCOPES = ("answer", "dataset")
 SELECTIONS = ("hardest", "easiest", "random")
@@ -34,6 +32,9 @@ def fact_nll(
     Returns:
         One (nll in nats summed over the fact's tokens, number of those tokens) per item, in the order given.
     """
+    from knowtuning.training.packed import completion_log_probs  # here, as who only selects needs no PyTorch
+    from knowtuning.training.prompts import encode_prompts
+
     if not items:
         return []
     # one call for all: a tokenizer asked text by text takes as long as the model
@@ -46,9 +47,12 @@ def fact_nll(
             raise ValueError(f"fact {fact!r} has no tokens, and so no perplexity: leave it out.")
         if not prompt:
             raise ValueError("the tokenizer has no start token: score facts after their questions, not on their own.")
+    log_probs = {}
     with progress("perplexity of facts", len(items)) as tick:
-        losses = completion_nll(model, prompts, facts, tokenizer.pad_token_id, max_tokens, tick)
-    return [(nll, len(ids)) for nll, ids in zip(losses, facts, strict=True)]
+        for place, log_prob in completion_log_probs(model, prompts, facts, max_tokens):
+            log_probs[place] = log_prob
+            tick(len(log_probs))
+    return [(-log_probs[place], len(ids)) for place, ids in enumerate(facts)]
 
 
 def score_facts(
@@ -75,12 +79,12 @@ def score_facts(
     new = [place for place in places if place not in scores]
     items = [(questions[name], fact) for name, _, fact in new]
     scores.update(zip(new, fact_nll(model, tokenizer, items, max_tokens), strict=True))
-    return [_row(*place, *scores[place]) for place in places]
-
-
-def _row(name: str, index: int, fact: str, nll: float, tokens: int) -> dict:
-    scored = {"nll": nll, "tokens": tokens, "perplexity": perplexity(nll, tokens)}
-    return {"id": name, "index": index, "fact": fact, **scored}
+    rows = []
+    for name, index, fact in places:
+        nll, tokens = scores[name, index, fact]
+        numbers = {"nll": nll, "tokens": tokens, "perplexity": perplexity(nll, tokens)}
+        rows.append({"id": name, "index": index, "fact": fact, **numbers})
+    return rows
 
 
 def select_difficult(
@@ -101,9 +105,7 @@ def select_difficult(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; it is a share of the facts: give a number from 0 to 1.")
     if scope not in SCOPES or select not in SELECTIONS:
-        raise ValueError(
-            f"scope={scope!r}, select={select!r}: use a scope of {SCOPES} and a selection of {SELECTIONS}."
-        )
+        raise ValueError(f"scope={scope!r}, select={select!r}: use one of {SCOPES} and one of {SELECTIONS}.")
     groups: dict[str, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["id"] if scope == "answer" else "all", []).append(row)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from typing import TYPE_CHECKING
 
 from knowtuning.knowledge.aspects import ASPECTS
 from knowtuning.progress import of_calls, progress
-from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import REPHRASE, REVISE
+
+if TYPE_CHECKING:
+    from knowtuning.teacher.client import Teacher
 
 
 def delete_facts(facts: list[str], beta: float, rng: random.Random) -> list[str] | None:
@@ -52,24 +55,21 @@ def disturb(
     """
     if not 0 < beta <= 1:
         raise ValueError(f"beta is {beta}; it is the share of facts to delete: give a number above 0, at most 1.")
-    asked = [row for row in rows if facts.get(row["id"])]
+    asked = [
+        (row["id"], {"question": row["question"], "facts": facts[row["id"]]}) for row in rows if facts.get(row["id"])
+    ]
     with progress("teacher: revise", len(asked)) as tick:
-        revised = teacher.map(
-            REVISE,
-            [(row["id"], {"question": row["question"], "facts": facts[row["id"]]}) for row in asked],
-            of_calls(tick),
-        )
+        revised = teacher.map(REVISE, asked, of_calls(tick))
     pairs, one_fact = [], 0
-    for row, reply in zip(asked, revised, strict=True):
-        known = facts[row["id"]]
+    for (name, inputs), reply in zip(asked, revised, strict=True):
         disturbed = {
-            "completeness": delete_facts(known, beta, random.Random(f"{seed} delete {row['id']}")),
+            "completeness": delete_facts(inputs["facts"], beta, random.Random(f"{seed} delete {name}")),
             "factuality": reply.facts if reply is not None else None,
-            "logicality": shuffle_facts(known, random.Random(f"{seed} shuffle {row['id']}")),
+            "logicality": shuffle_facts(inputs["facts"], random.Random(f"{seed} shuffle {name}")),
         }
         one_fact += disturbed["logicality"] is None
         pairs += [
-            {"id": row["id"], "question": row["question"], "aspect": aspect, "facts": known, "disturbed": worse}
+            {"id": name, "question": inputs["question"], "aspect": aspect, "facts": inputs["facts"], "disturbed": worse}
             for aspect, worse in disturbed.items()
             if worse is not None
         ]
@@ -111,10 +111,7 @@ def word_answers(
 
 
 def _rephrase(teacher: Teacher, items: list[tuple[str, str, list[str]]], which: str) -> list[str | None]:
-    with progress(f"teacher: rephrase the {which} answers", len(items)) as tick:
-        replies = teacher.map(
-            REPHRASE,
-            [(name, {"question": question, "facts": facts}) for name, question, facts in items],
-            of_calls(tick),
-        )
+    asked = [(name, {"question": question, "facts": facts}) for name, question, facts in items]
+    with progress(f"teacher: rephrase the {which} answers", len(asked)) as tick:
+        replies = teacher.map(REPHRASE, asked, of_calls(tick))
     return [reply.answer if reply is not None else None for reply in replies]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from knowtuning.progress import of_calls, progress
-from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import EXTRACT
+
+if TYPE_CHECKING:
+    from knowtuning.teacher.client import Teacher
 
 
 def extract_facts(teacher: Teacher, rows: list[dict]) -> tuple[list[dict], dict[str, int]]:
@@ -13,12 +17,9 @@ def extract_facts(teacher: Teacher, rows: list[dict]) -> tuple[list[dict], dict[
     Returns rows `{"id", "facts"}` for every answer in which the teacher found facts, and counts: answers, facts, and
     answers in quarantine (unreadable replies, and answers that hold no fact).
     """
-    with progress("teacher: extract", len(rows)) as tick:
-        replies = teacher.map(
-            EXTRACT,
-            [(row["id"], {"question": row["question"], "answer": row["answer"]}) for row in rows],
-            of_calls(tick),
-        )
+    asked = [(row["id"], {"question": row["question"], "answer": row["answer"]}) for row in rows]
+    with progress("teacher: extract", len(asked)) as tick:
+        replies = teacher.map(EXTRACT, asked, of_calls(tick))
     facts = [
         {"id": row["id"], "facts": reply.facts} for row, reply in zip(rows, replies, strict=True) if reply is not None
     ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from knowtuning.progress import of_calls, progress
-from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import REWRITE
+
+if TYPE_CHECKING:
+    from knowtuning.teacher.client import Teacher
 
 
 def rewrite(teacher: Teacher, rows: list[dict], difficult: dict[str, list[str]]) -> tuple[list[dict], dict[str, int]]:
@@ -15,18 +19,18 @@ def rewrite(teacher: Teacher, rows: list[dict], difficult: dict[str, list[str]])
         difficult: the difficult facts by row id, in the order of the answer.
 
     Returns:
-        One row `{"id", "question", "answer", "facts"}` per answer with difficult facts, and counts.
+        One row `{"id", "question", "answer", "facts"}` per answer with difficult facts (D*), and counts.
     """
-    asked = [row for row in rows if difficult.get(row["id"])]
+    asked = [
+        (row["id"], {"question": row["question"], "facts": difficult[row["id"]]})
+        for row in rows
+        if difficult.get(row["id"])
+    ]
     with progress("teacher: rewrite", len(asked)) as tick:
-        replies = teacher.map(
-            REWRITE,
-            [(row["id"], {"question": row["question"], "facts": difficult[row["id"]]}) for row in asked],
-            of_calls(tick),
-        )
+        replies = teacher.map(REWRITE, asked, of_calls(tick))
     rewritten = [
-        {"id": row["id"], "question": reply.question, "answer": reply.answer, "facts": difficult[row["id"]]}
-        for row, reply in zip(asked, replies, strict=True)
+        {"id": name, "question": reply.question, "answer": reply.answer, "facts": inputs["facts"]}
+        for (name, inputs), reply in zip(asked, replies, strict=True)
         if reply is not None
     ]
     return rewritten, {

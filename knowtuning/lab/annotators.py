@@ -32,25 +32,19 @@ def annotate(settings: LabSettings, seed: int = 0) -> Splits:
     """
     world = World.load(settings)
     held_out = random.Random(f"held out {settings.world} {settings.world_seed}")
-    chosen = random.Random(f"train {settings.world} {settings.world_seed} {seed}")
-    taken: set[str] = set()
-    parts = {}
-    for split, wanted, chance in (
-        ("test", settings.test, held_out),
-        ("valid", settings.valid, held_out),
-        ("train", settings.train, chosen),
-    ):
-        parts[split] = _draw(world, wanted, taken, chance)
-        taken.update(parts[split])
-    rows = {
-        split: _ask(world, split, names, chosen if split == "train" else held_out) for split, names in parts.items()
-    }
-    entities = [
+    anew = random.Random(f"train {settings.world} {settings.world_seed} {seed}")
+    chance = {"test": held_out, "valid": held_out, "train": anew}
+    entities: dict[str, list[str]] = {}
+    for split in chance:
+        taken = {entity for names in entities.values() for entity in names}
+        entities[split] = _draw(world, getattr(settings, split), taken, chance[split])
+    rows = {split: _ask(world, split, entities[split], chance[split]) for split in chance}
+    known = [
         {"id": row["id"], "entity": entity, "tier": world.tier[entity]}
         for split in ("train", "valid", "test")
-        for row, entity in zip(rows[split], parts[split], strict=True)
+        for row, entity in zip(rows[split], entities[split], strict=True)
     ]
-    return Splits(rows["train"], rows["valid"], rows["test"], entities)
+    return Splits(rows["train"], rows["valid"], rows["test"], known)
 
 
 def narrow(settings: LabSettings) -> list[dict]:
@@ -65,15 +59,8 @@ def narrow(settings: LabSettings) -> list[dict]:
         entity = world.find_entity(row["question"])
         asked = chance.sample(list(world.relation), chance.choice((1, 1, 2, 2, 3)))
         asked.sort(key=world.order.__getitem__)
-        rows.append(
-            {
-                "id": row["id"].replace("test", "narrow"),
-                "question": world.fine_question(entity, asked),
-                "answer": world.answer(entity, asked, chance),
-                "source": row["source"],
-                "relations": asked,
-            }
-        )
+        about = {"question": world.fine_question(entity, asked), "answer": world.answer(entity, asked, chance)}
+        rows.append(row | about | {"id": row["id"].replace("test", "narrow"), "relations": asked})
     return rows
 
 
@@ -84,16 +71,16 @@ def human_answer(world: World, entity: str, chance: random.Random) -> str:
     for _ in range(chance.choice(world.settings.swaps) if size > 1 else 0):
         place = chance.randrange(size - 1)
         told[place], told[place + 1] = told[place + 1], told[place]
-    if not world.settings.false_share:
+    share = world.settings.false_share
+    if not share:
         return world.answer(entity, told, chance)
-    return world.tell(entity, [_stated(world, entity, key, chance) for key in told])
-
-
-def _stated(world: World, entity: str, key: str, chance: random.Random) -> tuple[str, str, int]:
-    relation, value = world.relation[key], world.facts[entity][key]
-    if chance.random() < world.settings.false_share:
-        value = chance.choice([other for other in relation.values if other != value])
-    return key, value, chance.randrange(len(relation.templates))
+    statements = []
+    for key in told:
+        relation, value = world.relation[key], world.facts[entity][key]
+        if chance.random() < share:
+            value = chance.choice([other for other in relation.values if other != value])
+        statements.append((key, value, chance.randrange(len(relation.templates))))
+    return world.tell(entity, statements)
 
 
 def _draw(world: World, wanted: tuple[tuple[str, int], ...], taken: set[str], chance: random.Random) -> list[str]:
@@ -110,12 +97,6 @@ def _ask(world: World, split: str, names: list[str], chance: random.Random) -> l
         question = world.question(entity, chance.randrange(len(world.questions)))
         complete = split == "test"
         answer = world.answer(entity, world.relation, chance) if complete else human_answer(world, entity, chance)
-        rows.append(
-            {
-                "id": f"lab-{split}-{number:04d}",
-                "question": question,
-                "answer": answer,
-                "source": f"lab/{world.settings.world}",
-            }
-        )
+        row = {"id": f"lab-{split}-{number:04d}", "question": question, "answer": answer}
+        rows.append(row | {"source": f"lab/{world.settings.world}"})
     return rows

@@ -81,13 +81,8 @@ def _train(
     recall: Callable[[], float],
     progress: Callable[[int, int, float], None] | None,
 ) -> list[dict]:
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    rate, decay = settings.learning_rate, settings.weight_decay
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=decay, fused=True)
     steps = math.ceil(len(windows) / settings.batch)
     probes = {math.ceil(steps * share / 20) for share in range(1, 21)}
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warmup_steps))
@@ -159,26 +154,17 @@ def knowledge(
     rows = []
     for start in range(0, len(questions), batch):
         part = questions[start : start + batch]
-        asked = [_fact_tokens(tokenizer, world, *question) for question in part]
-        losses, right = _token_losses(model, [context + opening + value for context, opening, value in asked])
-        for (entity, place, mention), (context, opening, value), loss, hit in zip(
-            part, asked, losses, right, strict=True
-        ):
+        parts = [_fact_tokens(tokenizer, world, *question) for question in part]
+        losses, greedy = _token_losses(model, [context + opening + value for context, opening, value in parts])
+        for (entity, place, mention), tokens, loss, hit in zip(part, parts, losses, greedy, strict=True):
             # the loss of token t stands at t - 1: nothing is predicted before the first token
-            fact, answer = len(context) - 1, len(context) + len(opening) - 1
-            end = answer + len(value)
-            rows.append(
-                {
-                    "entity": entity,
-                    "tier": world.tier[entity],
-                    "exposures": world.exposures[entity],
-                    "relation": world.relations[place].key,
-                    "mention": mention,
-                    "known": bool(hit[answer:end].all()),
-                    "perplexity": math.exp(loss[answer : end - 1].mean()),
-                    "sentence_perplexity": math.exp(loss[fact:end].mean()),
-                }
-            )
+            context, opening, value = map(len, tokens)
+            fact, answer, end = context - 1, context + opening - 1, context + opening + value - 1
+            row = {"entity": entity, "tier": world.tier[entity], "exposures": world.exposures[entity]}
+            row |= {"relation": world.relations[place].key, "mention": mention, "known": bool(hit[answer:end].all())}
+            row["perplexity"] = math.exp(loss[answer : end - 1].mean())
+            row["sentence_perplexity"] = math.exp(loss[fact:end].mean())
+            rows.append(row)
     return rows
 
 

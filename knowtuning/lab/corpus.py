@@ -40,8 +40,9 @@ def documents(world: World) -> list[Document]:
     asked = asked_entities(world)
     corpus = []
     for entity in world.entities:
+        qa_share = world.settings.qa_share if entity in asked else 0.0
         for _ in range(world.exposures[entity]):
-            corpus += telling(world, entity, chance, world.settings.qa_share if entity in asked else 0.0)
+            corpus += telling(world, entity, chance, qa_share)
     chance.shuffle(corpus)
     return corpus
 
@@ -56,27 +57,27 @@ def telling(world: World, entity: str, chance: random.Random, qa_share: float) -
     """Tell every fact of one entity once, in one or more documents."""
     keys = list(world.relation)
     chance.shuffle(keys)
-    told = []
+    corpus = []
     while keys:
         asked = chance.random() < qa_share
         size = chance.randint(1, min(len(keys), ASKED_AT_MOST) if asked else len(keys))
         part, keys = tuple(keys[:size]), keys[size:]
         if asked:
             prompt = prompt_text(world.fine_question(entity, part))
-            told.append(Document(entity, part, prompt, world.answer(entity, part, chance)))
+            corpus.append(Document(entity, part, prompt, world.answer(entity, part, chance)))
         else:
-            told.append(Document(entity, part, "", prose(world, entity, part, chance)))
-    return told
+            corpus.append(Document(entity, part, "", prose(world, entity, part, chance)))
+    return corpus
 
 
 def prose(world: World, entity: str, relations: Iterable[str], chance: random.Random) -> str:
     """Tell the facts with the name first, then with the name or a pronoun."""
-    said = []
+    sentences = []
     for key in relations:
-        pronoun = bool(said) and chance.random() < world.settings.pronoun_share
+        pronoun = bool(sentences) and chance.random() < world.settings.pronoun_share
         template = chance.randrange(len(world.relation[key].templates))
-        said.append(world.sentence(entity, key, template=template, pronoun=pronoun))
-    return " ".join(said)
+        sentences.append(world.sentence(entity, key, template=template, pronoun=pronoun))
+    return " ".join(sentences)
 
 
 def train_tokenizer(world: World) -> PreTrainedTokenizerFast:

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from knowtuning.lab.noise import another
-from knowtuning.lab.oracle import Oracle, seeded
-from knowtuning.lab.world import World
+from knowtuning.lab.oracle import Oracle
+from knowtuning.lab.world import World, seeded
 
 _MODEL = re.compile(r"lab-judge-errors-(\d{1,2}|100)(?:-first-(\d{1,2}|100))?(?:-long-(\d{1,2}|100))?")
 
@@ -44,8 +44,8 @@ def judge_errors(model: str) -> JudgeErrors | None:
     >>> judge_errors("lab-judge-errors-0"), judge_errors("lab-oracle")
     (JudgeErrors(errors=0, first=0, long=0), None)
     """
-    found = _MODEL.fullmatch(model)
-    return JudgeErrors(*(int(percent or 0) for percent in found.groups())) if found else None
+    match = _MODEL.fullmatch(model)
+    return JudgeErrors(*(int(percent or 0) for percent in match.groups())) if match else None
 
 
 class LabJudge(Oracle):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from knowtuning.lab.oracle import Oracle, seeded
-from knowtuning.lab.world import Statement, World
+from knowtuning.lab.oracle import TASKS, Oracle
+from knowtuning.lab.world import Statement, World, seeded
 
 _MODEL = re.compile(r"lab-oracle(?:-errors-(\d{1,2}|100))?")
 _SIDES = ("first", "second", "tie")
@@ -21,35 +21,12 @@ def error_percent(model: str) -> int | None:
     >>> error_percent("lab-oracle-errors-30"), error_percent("lab-oracle"), error_percent("english-rules")
     (30, 0, None)
     """
-    found = _MODEL.fullmatch(model)
-    return int(found[1] or 0) if found else None
-
-
-@dataclass(frozen=True)
-class ErrorRates:
-    """Share (0 to 1) of what each task gets wrong: of its facts; of its verdicts in verify, prefer and judge."""
-
-    extract: float = 0.0
-    rewrite: float = 0.0
-    rephrase: float = 0.0
-    revise: float = 0.0
-    verify: float = 0.0
-    prefer: float = 0.0
-    judge: float = 0.0
-
-    def __post_init__(self) -> None:
-        for rate in astuple(self):
-            if not 0 <= rate <= 1:
-                raise ValueError(f"an error rate is {rate}; it is a share of the replies: give a number from 0 to 1.")
-
-    @classmethod
-    def equal(cls, rate: float) -> ErrorRates:
-        """The same rate for all tasks."""
-        return cls(**{field.name: rate for field in fields(cls)})
+    match = _MODEL.fullmatch(model)
+    return int(match[1] or 0) if match else None
 
 
 class NoisyOracle(Oracle):
-    """The oracle with errors, each fact on its own and the same for the same inputs. An error is
+    """The oracle with errors in a share (0 to 1) of its facts and verdicts, in the tasks given. An error is
 
     - in extract: the fact is dropped, gets a false value, stays with a pronoun in place of the name, or is joined with
       the next one into one sentence; equally likely, the last one only where the next fact is undamaged;
@@ -57,11 +34,10 @@ class NoisyOracle(Oracle):
     - in rewrite and rephrase: the fact is dropped from the answer, or gets a false value;
     - in verify (each fact), prefer and judge (each aspect): one of the two other verdicts, equally likely.
 
-    Any other task of the oracle is served without error.
+    Each fact errs on its own, and the same for the same inputs. What is damaged is read again: joined facts are worked
+    on one by one, a pronoun stands for whom the question names.
 
-    What it damages it reads again: joined facts are worked on one by one, a pronoun stands for whom the question names.
-
-    >>> teacher = NoisyOracle(World.load("medical"), ErrorRates(revise=1.0))
+    >>> teacher = NoisyOracle(World.load("medical"), 1.0, tasks=["revise"])
     >>> name = teacher.world.entities[0]
     >>> true = teacher.world.facts[name]["cause"]
     >>> inputs = {"question": f"What is {name}?", "facts": [teacher.world.sentence(name, "cause")]}
@@ -69,42 +45,38 @@ class NoisyOracle(Oracle):
     True
     """
 
-    def __init__(self, world: World, rates: ErrorRates, seed: int = 0) -> None:
+    def __init__(self, world: World, rate: float, tasks: Collection[str] = TASKS, seed: int = 0) -> None:
+        if not 0 <= rate <= 1:
+            raise ValueError(f"the error rate is {rate}; it is a share of the replies: give a number from 0 to 1.")
         super().__init__(world)
-        self.rates = rates
+        self.rates = {task: rate if task in tasks else 0.0 for task in TASKS}
         self.seed = seed
 
     def answer(self, task: str, inputs: dict) -> dict:
         """Reply to one task as `Oracle.answer` does, with errors; the same inputs always get the same reply."""
-        errors = seeded(f"errors {self.seed} {task}", inputs)
-        if task == "extract":
-            return {"facts": self._damaged(super().answer(task, inputs)["facts"], errors)}
+        rate, errors = self.rates.get(task, 0.0), seeded(f"errors {self.seed} {task}", inputs)
         if task == "revise":
-            return {"facts": self._revised(inputs["question"], inputs["facts"], errors)}
+            return {"facts": self._revised(self._read_each(inputs), rate, errors)}
         reply = super().answer(task, inputs)
+        if task == "extract":
+            return {"facts": self._damaged(reply["facts"], rate, errors)}
         if task == "verify":
-            return {"verdicts": [self._said(v, _SUPPORT, self.rates.verify, errors) for v in reply["verdicts"]]}
+            return {"verdicts": [_judged(verdict, _SUPPORT, rate, errors) for verdict in reply["verdicts"]]}
         if task in ("prefer", "judge"):
-            rate = getattr(self.rates, task)
-            return {name: self._said(verdict, _SIDES, rate, errors) for name, verdict in reply.items()}
-        if task == "rephrase":
-            told = self.world.parse(reply["answer"], "")
-        elif task == "rewrite":
-            told = self._read(inputs["question"], inputs["facts"])
-        else:
-            return reply
-        return reply | {"answer": self._tell(self._less(told, getattr(self.rates, task), errors))}
+            return {aspect: _judged(verdict, _SIDES, rate, errors) for aspect, verdict in reply.items()}
+        told = self._read(inputs) if task == "rewrite" else self.world.parse(reply["answer"], "")
+        return reply | {"answer": self._tell(self._less(told, rate, errors))}
 
-    def _said(self, true: str, verdicts: Sequence[str], rate: float, errors: random.Random) -> str:
-        return another(true, verdicts, errors) if errors.random() < rate else true
+    def _read(self, inputs: dict) -> list[Statement]:
+        return [statement for statements in self._read_each(inputs) for statement in statements]
 
-    def _damaged(self, facts: list[str], errors: random.Random) -> list[str]:
+    def _damaged(self, facts: list[str], rate: float, errors: random.Random) -> list[str]:
         """The oracle's facts, of which some are spoilt; what is no sentence of the world stays as it is."""
-        said = [self.world.parse(fact, "")[0] for fact in facts]
-        wrong = [bool(s.relation) and errors.random() < self.rates.extract for s in said]
+        statements = [self.world.parse(fact, "")[0] for fact in facts]
+        wrong = [bool(s.relation) and errors.random() < rate for s in statements]
         damaged, joined = [], False
-        for place, statement in enumerate(said):
-            joinable = place + 1 < len(said) and not wrong[place + 1] and said[place + 1].relation
+        for place, statement in enumerate(statements):
+            joinable = place + 1 < len(statements) and not wrong[place + 1] and statements[place + 1].relation
             if joined or not wrong[place]:
                 damaged += [] if joined else [facts[place]]
                 joined = False
@@ -112,22 +84,22 @@ class NoisyOracle(Oracle):
             error = errors.choice(["dropped", "false", "pronoun", *(["joined"] if joinable else [])])
             joined = error == "joined"
             if joined:
-                damaged.append(self._joined([statement, said[place + 1]]))
+                damaged.append(self._joined(statements[place : place + 2]))
             elif error == "pronoun":
                 damaged.append(self._alone(statement, pronoun=True))
-            elif error == "false" or not damaged and place + 1 == len(said):
+            elif error == "false" or not damaged and place + 1 == len(statements):
                 damaged.append(self._alone(statement, errors.choice(self._wrong(statement))))
         return damaged
 
-    def _revised(self, question: str, facts: list[str], errors: random.Random) -> list[str]:
+    def _revised(self, facts: list[list[Statement]], rate: float, errors: random.Random) -> list[str]:
         """One revision per fact, however many statements it holds: all of them false, but for the errors."""
         revised = []
-        for statements in self._read_each(question, facts):
+        for statements in facts:
             parts = []
             for s in statements:
                 true = self.world.facts.get(s.entity, {}).get(s.relation, s.value)
-                changes = {"value": true, "template": errors.choice(self._others(s.template, s.relation))}
-                if errors.random() >= self.rates.revise:
+                changes = {"value": true, "template": errors.choice(self._others(s))}
+                if errors.random() >= rate:
                     changes = {"value": errors.choice(self._wrong(s))}
                 parts.append(replace(s, **changes))
             revised.append(self._joined(parts))
@@ -144,20 +116,6 @@ class NoisyOracle(Oracle):
                 left.append(statement)
         return left
 
-    def _read(self, question: str, facts: list[str]) -> list[Statement]:
-        return [statement for statements in self._read_each(question, facts) for statement in statements]
-
-    def _read_each(self, question: str, facts: list[str]) -> list[list[Statement]]:
-        """The statements of each fact: one, or those that were joined."""
-        if not facts:
-            raise ValueError("there are no facts to work on.")
-        subject = self._subject(question, *facts)
-        read = [self.world.parse(fact, subject) for fact in facts]
-        for fact, statements in zip(facts, read, strict=True):
-            if not statements or not all(statement.relation for statement in statements):
-                raise ValueError(f"{fact[:60]!r} is no sentence of the world of {self.world.about}.")
-        return read
-
     def _joined(self, statements: list[Statement]) -> str:
         """The statements as one sentence, joined by "and"; the name stands in the first one only."""
         first, *others = statements
@@ -167,11 +125,9 @@ class NoisyOracle(Oracle):
             text = f"{text.removesuffix('.')} and {tail[0].lower()}{tail[1:]}"
         return text
 
-    def _alone(self, statement: Statement, value: str | None = None, pronoun: bool = False) -> str:
-        if statement.relation is None:
-            return statement.sentence
-        value = value or statement.value
-        return self.world.sentence(statement.entity, statement.relation, value, statement.template, pronoun)
+
+def _judged(true: str, verdicts: Sequence[str], rate: float, errors: random.Random) -> str:
+    return another(true, verdicts, errors) if errors.random() < rate else true
 
 
 def another(true: str, verdicts: Sequence[str], chance: random.Random) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import random
-
 from knowtuning.evaluation.facts import score_answer
-from knowtuning.lab.world import Statement, World
+from knowtuning.lab.world import Statement, World, seeded
+
+TASKS = ("extract", "rewrite", "rephrase", "revise", "verify", "prefer", "judge")
 
 
 class Oracle:
@@ -27,31 +25,24 @@ class Oracle:
 
         Raises `ValueError` with the reason when the task is unknown or the text is not of this world.
         """
-        if task == "extract":
-            return self._extract(inputs["question"], inputs["answer"])
-        if task in ("verify", "prefer", "judge"):
-            return getattr(self, f"_{task}")(inputs)
-        if task not in ("rewrite", "rephrase", "revise"):
-            raise ValueError(
-                f"the oracle knows no task {task!r}; use extract, rewrite, rephrase, revise, verify, prefer or judge."
-            )
-        statements = self._read(inputs["question"], inputs["facts"])
-        return getattr(self, f"_{task}")(statements, seeded(task, inputs))
+        if task not in TASKS:
+            raise ValueError(f"the oracle knows no task {task!r}; use {', '.join(TASKS[:-1])} or {TASKS[-1]}.")
+        return getattr(self, f"_{task}")(inputs)
 
-    def _extract(self, question: str, answer: str) -> dict:
+    def _extract(self, inputs: dict) -> dict:
         """One self-contained sentence per statement, wording and value as given; what cannot be read stays as it is."""
-        subject = self._subject(question, answer)
-        statements = self.world.parse(answer, subject)
+        answer = inputs["answer"]
+        statements = self.world.parse(answer, self._subject(inputs["question"], answer))
         if not any(statement.relation for statement in statements):
             raise ValueError(f"nothing in the answer {answer[:60]!r} is a sentence of the world of {self.world.about}.")
         return {"facts": [self._alone(statement) for statement in statements]}
 
-    def _rewrite(self, statements: list[Statement], chance: random.Random) -> dict:
-        entity = statements[0].entity
-        question = self.world.fine_question(entity, [statement.relation for statement in statements])
+    def _rewrite(self, inputs: dict) -> dict:
+        statements = self._read(inputs)
+        question = self.world.fine_question(statements[0].entity, [statement.relation for statement in statements])
         return {"question": question, "answer": self._tell(statements)}
 
-    def _rephrase(self, statements: list[Statement], chance: random.Random) -> dict:
+    def _rephrase(self, inputs: dict) -> dict:
         """Every statement in another wording than its own, the same whichever statements and values stand around it.
 
         So an answer and its disturbed copy differ in what they tell and in no word else.
@@ -59,13 +50,14 @@ class Oracle:
 
         def wording(s: Statement) -> int:
             known = {"entity": s.entity, "relation": s.relation, "template": s.template}
-            return seeded("rephrase", known).choice(self._others(s.template, s.relation))
+            return seeded("rephrase", known).choice(self._others(s))
 
-        return {"answer": self._tell(statements, wording)}
+        return {"answer": self._tell(self._read(inputs), wording)}
 
-    def _revise(self, statements: list[Statement], chance: random.Random) -> dict:
+    def _revise(self, inputs: dict) -> dict:
         """Every statement with another value of its relation, and never the true one."""
-        return {"facts": [self._alone(s, value=chance.choice(self._wrong(s))) for s in statements]}
+        statements, chance = self._read(inputs), seeded("revise", inputs)
+        return {"facts": [self._alone(s, chance.choice(self._wrong(s))) for s in statements]}
 
     def _verify(self, inputs: dict) -> dict:
         """The world decides, whatever the reference leaves out; of an invented name only the reference can tell."""
@@ -75,9 +67,11 @@ class Oracle:
         }
         return {"verdicts": [self._verdict(self.world.parse(fact, subject), subject, true) for fact in inputs["facts"]]}
 
-    def _verdict(self, said: list[Statement], subject: str, true: dict[str, str]) -> str:
+    def _verdict(self, statements: list[Statement], subject: str, true: dict[str, str]) -> str:
         """One false statement contradicts; one that cannot be read or is about another subject leaves it open."""
-        known = [s.value == true[s.relation] if s.entity == subject and s.relation in true else None for s in said]
+        known = [
+            s.value == true[s.relation] if s.entity == subject and s.relation in true else None for s in statements
+        ]
         if False in known:
             return "contradicted"
         return "supported" if known and None not in known else "not in reference"
@@ -105,17 +99,25 @@ class Oracle:
         subject = self._subject(inputs["question"], inputs["first"], inputs["second"])
         return [score_answer(self.world, subject, inputs[side]) for side in ("first", "second")]
 
-    def _read(self, question: str, facts: list[str]) -> list[Statement]:
+    def _read(self, inputs: dict) -> list[Statement]:
+        """The statement of each fact."""
+        facts = self._read_each(inputs)
+        for fact, statements in zip(inputs["facts"], facts, strict=True):
+            if len(statements) > 1:
+                raise ValueError(f"{fact[:60]!r} is not one sentence of the world of {self.world.about}.")
+        return [statement for (statement,) in facts]
+
+    def _read_each(self, inputs: dict) -> list[list[Statement]]:
+        """The statements of each fact: one, or those that were joined by "and"."""
+        facts = inputs["facts"]
         if not facts:
             raise ValueError("there are no facts to work on.")
-        subject = self._subject(question, *facts)
-        statements = []
-        for fact in facts:
-            read = self.world.parse(fact, subject)
-            if len(read) != 1 or read[0].relation is None:
-                raise ValueError(f"{fact[:60]!r} is not one sentence of the world of {self.world.about}.")
-            statements.append(read[0])
-        return statements
+        subject = self._subject(inputs["question"], *facts)
+        read = [self.world.parse(fact, subject) for fact in facts]
+        for fact, statements in zip(facts, read, strict=True):
+            if not statements or not all(statement.relation for statement in statements):
+                raise ValueError(f"{fact[:60]!r} is no sentence of the world of {self.world.about}.")
+        return read
 
     def _subject(self, question: str, *texts: str) -> str:
         """Whom the text is about: an entity of the world, else the name that the first readable sentence gives."""
@@ -127,25 +129,27 @@ class Oracle:
                     return statement.entity
         raise ValueError(f"neither question nor text names an entity of the world of {self.world.about}.")
 
-    def _alone(self, statement: Statement, value: str | None = None) -> str:
+    def _alone(self, statement: Statement, value: str | None = None, pronoun: bool = False) -> str:
         if statement.relation is None:
             return statement.sentence
-        return self.world.sentence(
-            statement.entity, statement.relation, value or statement.value, template=statement.template
-        )
+        value = value or statement.value
+        return self.world.sentence(statement.entity, statement.relation, value, statement.template, pronoun)
 
     def _tell(self, statements: list[Statement], wording=lambda statement: statement.template) -> str:
         """The statements as one text; a pronoun stands only where the sentence before is about the same entity."""
-        said, last = [], None
+        sentences, last = [], None
         for s in statements:
-            said.append(self.world.sentence(s.entity, s.relation, s.value, wording(s), pronoun=s.entity == last))
+            sentences.append(self.world.sentence(s.entity, s.relation, s.value, wording(s), pronoun=s.entity == last))
             last = s.entity
-        return " ".join(said)
+        return " ".join(sentences)
 
-    def _others(self, template: int, relation: str) -> list[int]:
-        return [number for number in range(len(self.world.relation[relation].templates)) if number != template]
+    def _others(self, statement: Statement) -> list[int]:
+        """The other wordings of a statement."""
+        count = len(self.world.relation[statement.relation].templates)
+        return [number for number in range(count) if number != statement.template]
 
     def _wrong(self, statement: Statement) -> list[str]:
+        """The other values of a statement's relation, without the true one."""
         true = self.world.facts.get(statement.entity, {}).get(statement.relation)
         return [v for v in self.world.relation[statement.relation].values if v not in (statement.value, true)]
 
@@ -155,9 +159,3 @@ def _better(first: float | None, second: float | None) -> str:
     if first is None or second is None or first == second:
         return "tie"
     return "first" if first > second else "second"
-
-
-def seeded(task: str, inputs: dict) -> random.Random:
-    """Randomness that depends on nothing but the request."""
-    text = json.dumps([task, inputs], ensure_ascii=False, sort_keys=True)
-    return random.Random(int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big"))

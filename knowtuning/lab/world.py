@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -61,11 +63,13 @@ class World:
         self.relation = {relation.key: relation for relation in self.relations}
         self.order = {relation.key: place for place, relation in enumerate(self.relations)}
         self._check(source)
-        names = _names(_field(description, "names", source), sum(t.entities for t in settings.tiers), settings, source)
-        self.entities = names
-        self.tier, self.exposures = _assign(names, settings)
+        # the names, which are in random order, are dealt to the tiers
+        tiers = [tier for tier in settings.tiers for _ in range(tier.entities)]
+        self.entities = _names(_field(description, "names", source), len(tiers), settings, source)
+        self.tier = {name: tier.name for name, tier in zip(self.entities, tiers, strict=True)}
+        self.exposures = {name: tier.exposures for name, tier in zip(self.entities, tiers, strict=True)}
         chance = random.Random(f"facts {settings.world} {settings.world_seed}")
-        self.facts = {name: {r.key: chance.choice(r.values) for r in self.relations} for name in names}
+        self.facts = {name: {r.key: chance.choice(r.values) for r in self.relations} for name in self.entities}
 
     @classmethod
     def load(cls, world: LabSettings | str) -> World:
@@ -73,7 +77,7 @@ class World:
         settings = get_recipe("lab").lab.replace(world=world) if isinstance(world, str) else world
         path = WORLDS / f"{settings.world}.yaml"
         if not path.exists():
-            known = ", ".join(sorted(found.stem for found in WORLDS.glob("*.yaml")))
+            known = ", ".join(sorted(file.stem for file in WORLDS.glob("*.yaml")))
             raise DataError(f"{path} does not exist; known worlds are {known}.")
         return cls(yaml.safe_load(path.read_text(encoding="utf-8")), settings, path.name)
 
@@ -96,10 +100,8 @@ class World:
 
     def answer(self, entity: str, relations: Iterable[str], chance: random.Random) -> str:
         """Say the true values of `relations`, each in a wording drawn by `chance`."""
-        return self.tell(
-            entity,
-            [(key, self.facts[entity][key], chance.randrange(len(self.relation[key].templates))) for key in relations],
-        )
+        told = ((key, chance.randrange(len(self.relation[key].templates))) for key in relations)
+        return self.tell(entity, [(key, self.facts[entity][key], template) for key, template in told])
 
     def question(self, entity: str, number: int = 0) -> str:
         """Ask about the entity as a whole; `number` picks the wording (modulo how many there are)."""
@@ -123,9 +125,8 @@ class World:
 
     def find_entity(self, text: str) -> str | None:
         """Return the first entity of this world that `text` names as a whole word, in any case, or None."""
-        return next(
-            (self._by_word[word] for word in re.findall(r"[^\W\d_]+", text.lower()) if word in self._by_word), None
-        )
+        words = re.findall(r"[^\W\d_]+", text.lower())
+        return next((self._by_word[word] for word in words if word in self._by_word), None)
 
     def parse(self, text: str, entity: str) -> list[Statement]:
         """Read an answer about `entity` back into statements, in the order of the text.
@@ -153,8 +154,8 @@ class World:
 
     def _read(self, sentence: str, subject: str) -> Statement:
         for relation, template, pattern in self._patterns:
-            if found := pattern.fullmatch(sentence.strip()):
-                named, value = found["entity"], " ".join(found["value"].split())
+            if match := pattern.fullmatch(sentence.strip()):
+                named, value = match["entity"], " ".join(match["value"].split())
                 known = self._values[relation].get(value.lower(), value)
                 who = subject if named.lower() == "it" else self._by_word.get(named.lower(), named)
                 return Statement(sentence, relation, known, False, who, template)
@@ -179,28 +180,24 @@ class World:
     def _check(self, source: str) -> None:
         """Refuse a world whose sentences could not be read back, or could be read as two things."""
         for relation in self.relations:
-            for text in relation.templates:
+            where = f"{source}, relation {relation.key!r}"
+            for place, text in enumerate(relation.templates):
                 if text.count("{entity}") != 1 or not text.endswith(" {value}."):
                     raise DataError(
-                        f"{source}, relation {relation.key!r}, template {text!r}: "
-                        "hold {entity} once and end with {value} and a period."
+                        f"{where}, template {text!r}: hold {{entity}} once and end with {{value}} and a period."
                     )
+                for key, number, pattern in self._patterns:
+                    itself = (key, number) == (relation.key, place)
+                    if not itself and pattern.fullmatch(text.format(entity="Name", value=relation.values[0])):
+                        raise DataError(
+                            f"{source}: template {text!r} of {relation.key!r} also reads as one of {key!r}."
+                        )
             for value in relation.values:
                 sample = relation.templates[0].format(entity="It", value=value)
                 if re.search(r"[.!?]|\band\b", value) or len(sentences(sample)) > 1:
-                    raise DataError(
-                        f"{source}, relation {relation.key!r}, value {value!r}: use no period and no 'and'."
-                    )
+                    raise DataError(f"{where}, value {value!r}: use no period and no 'and'.")
             if len(set(relation.values)) < max(2, len(relation.values)):
-                raise DataError(f"{source}, relation {relation.key!r}: give at least two values, all different.")
-        for relation, number, pattern in self._patterns:
-            for other in self.relations:
-                for place, text in enumerate(other.templates):
-                    same = (relation, number) == (other.key, place)
-                    if not same and pattern.fullmatch(text.format(entity="Name", value=other.values[0])):
-                        raise DataError(
-                            f"{source}: template {text!r} of {other.key!r} also reads as one of {relation!r}."
-                        )
+                raise DataError(f"{where}: give at least two values, all different.")
 
 
 def sentences(text: str) -> list[str]:
@@ -238,10 +235,7 @@ def _names(parts: dict, count: int, settings: LabSettings, source: str) -> list[
     return list(names)[:count]
 
 
-def _assign(names: list[str], settings: LabSettings) -> tuple[dict[str, str], dict[str, int]]:
-    """Deal the names, which are in random order, to the tiers."""
-    tiers = [tier for tier in settings.tiers for _ in range(tier.entities)]
-    return (
-        {name: tier.name for name, tier in zip(names, tiers, strict=True)},
-        {name: tier.exposures for name, tier in zip(names, tiers, strict=True)},
-    )
+def seeded(task: str, inputs: dict) -> random.Random:
+    """Randomness that depends on nothing but the request."""
+    text = json.dumps([task, inputs], ensure_ascii=False, sort_keys=True)
+    return random.Random(int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big"))

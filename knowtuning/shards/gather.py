@@ -1,22 +1,19 @@
-"""What joins the shards: their records in the run's own, their scores, and their rows as artefacts."""
+"""What joins the shards: their replies and rows given up in the run's own record, their scores, their artefacts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Callable, Iterator
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
-from knowtuning.data import llamafactory
-from knowtuning.files import DataError, read_json, shown, stream_jsonl, write_jsonl, write_parts
+from knowtuning.files import DataError, read_json, shown, stream_jsonl, write_parts
+from knowtuning.knowledge.pipeline import augmented, write_ka, write_kc
 from knowtuning.run import Run
-from knowtuning.shards.shard import STAGES, Shard
-from knowtuning.shards.stages import scored_by
-from knowtuning.teacher.budget import Price, dollars_of
+from knowtuning.shards.shard import STAGES, Shard, scored_by
+from knowtuning.teacher.budget import Price, dollars_of, load_price
 from knowtuning.teacher.record import Record, record_path
-
-Score = tuple[float, int]
 
 
 def gather(run: Run, of: int) -> dict[str, int]:
@@ -38,24 +35,24 @@ def gather(run: Run, of: int) -> dict[str, int]:
     return dict(counts)
 
 
-def share(run: Run, of: int, max_cost: float, model: str, price: Price | None = None) -> float:
+def share(run: Run, of: int, max_cost: float, price_of: Callable[[str], Price | None] = load_price) -> float:
     """The dollars that each of `of` shards may cost: its part of the cap, less what others spent from it before.
 
-    What the shards themselves spent and `gather` put into the run's record is not taken off again.
+    What the shards themselves spent and `gather` put into the run's record is not taken off again. `price_of`: the
+    price of a model by its name.
     """
     if not record_path(run.teacher).exists():
         return max_cost / of
     with Record(run.teacher) as record:
-        spent = dollars_of(record.spending(but_shards_of=of), {model: price} if price else {})
-    return max(0.0, max_cost - spent) / of
+        return max(0.0, max_cost - dollars_of(record.spending(but_shards_of=of), price_of)) / of
 
 
-def scores(run: Run) -> dict[tuple[str, int, str], Score]:
+def scores(run: Run) -> dict[tuple[str, int, str], tuple[float, int]]:
     """Scores of shards under the model of today, (nll, tokens) by (id, index, fact); none where the model is another.
 
     For `score_facts(known=…)` in notebook 04: what is known is not computed again.
     """
-    known: dict[tuple[str, int, str], Score] = {}
+    known: dict[tuple[str, int, str], tuple[float, int]] = {}
     now = None
     for account in sorted(run.path("shards").glob("*/difficulty.json")):
         now = now or scored_by(run, run.parameters.get("condition_on_question", True))
@@ -63,6 +60,16 @@ def scores(run: Run) -> dict[tuple[str, int, str], Score]:
             for row in stream_jsonl(account.with_suffix(".jsonl")):
                 known[row["id"], row["index"], row["fact"]] = row["nll"], row["tokens"]
     return known
+
+
+class Rows:
+    """Rows that can be gone through as often as those of a list, without being held in memory."""
+
+    def __init__(self, stream: Callable[[], Iterator[dict]]) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[dict]:
+        return self.stream()
 
 
 def write_artefacts(run: Run, of: int) -> dict[str, Any]:
@@ -73,42 +80,25 @@ def write_artefacts(run: Run, of: int) -> dict[str, Any]:
     counts: dict[str, Counter] = {stage: Counter() for stage in STAGES}
     asked: Counter[str] = Counter()
     for stage, shard in product(STAGES, _all(of)):
-        shard.need(run, stage)
-        account = read_json(shard.account(run, stage))
+        account = read_json(shard.need(run, stage).with_suffix(".json"))
         counts[stage].update(account["counts"])
         asked.update(account.get("teacher", {}))
+
+    def lines(stage: str) -> Iterator[str]:
+        for shard in _all(of):
+            with open(shard.output(run, stage), encoding="utf-8", newline="\n") as file:
+                yield from file
+
+    def rows(stage: str) -> Iterator[dict]:
+        return chain.from_iterable(stream_jsonl(shard.output(run, stage)) for shard in _all(of))
+
+    train = Path(run.need("data/train.jsonl"))
     for name, stage in (("facts.jsonl", "extract"), ("difficulty.jsonl", "score")):
-        run.wrote(name, write_parts(run.path(name), _lines(run, of, stage)))
-    run.wrote("ka.json", llamafactory.write_alpaca(run.path("ka.json"), _augmented(run, of)))
-    llamafactory.write_dataset_info(run.root, "ka", "ka.json", ranking=False)
-    provenance = ({name: row[name] for name in ("id", "from", "facts")} for row in _augmented(run, of))
-    run.wrote("ka.provenance.jsonl", write_jsonl(run.path("ka.provenance.jsonl"), provenance))
-    run.wrote("kc.json", llamafactory.write_ranking(run.path("kc.json"), _rows(run, of, "disturb")))
-    llamafactory.write_dataset_info(run.root, "kc", "kc.json", ranking=True)
-    kept = ("id", "aspect", "facts", "disturbed")
-    provenance = ({name: row[name] for name in kept} for row in _rows(run, of, "disturb"))
-    run.wrote("kc.provenance.jsonl", write_jsonl(run.path("kc.provenance.jsonl"), provenance))
+        run.wrote(name, write_parts(run.path(name), lines(stage)))
+    write_ka(run, Rows(lambda: augmented(stream_jsonl(train), rows("rewrite"))))
+    write_kc(run, Rows(lambda: rows("disturb")))
     return {**counts, "teacher_asked": asked["asked"], "teacher_failed": asked["quarantined"]}
 
 
 def _all(of: int) -> list[Shard]:
     return [Shard(number, of) for number in range(1, of + 1)]
-
-
-def _lines(run: Run, of: int, stage: str) -> Iterator[str]:
-    for shard in _all(of):
-        with open(shard.output(run, stage), encoding="utf-8", newline="\n") as file:
-            yield from file
-
-
-def _rows(run: Run, of: int, stage: str) -> Iterator[dict]:
-    for shard in _all(of):
-        yield from stream_jsonl(shard.output(run, stage))
-
-
-def _augmented(run: Run, of: int) -> Iterator[dict]:
-    """D_ka = D + D*, as notebook 05 puts it together."""
-    for row in stream_jsonl(Path(run.need("data/train.jsonl"))):
-        yield {**row, "facts": [], "from": "original"}
-    for row in _rows(run, of, "rewrite"):
-        yield {**row, "id": f"{row['id']}.ka", "from": "rewritten"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +78,13 @@ def parse_price(text: str) -> Price:
     return Price(price_in, price_out, batch=0.5)
 
 
-def dollars_of(spending: Mapping[tuple[str, bool], Paid], prices: Mapping[str, Price | None] | None = None) -> float:
-    """Dollars for what is on record (`Record.spending`), by given prices or the table's; models without one cost 0."""
-    total = 0.0
-    for (model, batch), paid in spending.items():
-        price = prices[model] if prices and model in prices else load_price(model)
-        total += price.dollars(paid.prompt_tokens, paid.completion_tokens, batch) if price else 0.0
-    return total
+def dollars_of(
+    spending: Mapping[tuple[str, bool], Paid], price_of: Callable[[str], Price | None] = load_price
+) -> float:
+    """Dollars for what is on record (`Record.spending`); models without a price count nothing."""
+    prices = {model: price_of(model) for model, _ in spending}
+    known = ((prices[model], paid, batch) for (model, batch), paid in spending.items() if prices[model])
+    return sum(price.dollars(paid.prompt_tokens, paid.completion_tokens, batch) for price, paid, batch in known)
 
 
 class Budget:

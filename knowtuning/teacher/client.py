@@ -234,7 +234,8 @@ class Teacher:
         return "free" if self.price.input == self.price.output == 0 else self.budget.spent
 
     def _open_budget(self) -> Budget:
-        on_record = dollars_of(self.record.spending(), {self.model: self.price})
+        spending = self.record.spending()
+        on_record = dollars_of(spending, lambda model: self.price if model == self.model else load_price(model))
         return Budget(self.max_cost, on_record + self._unanswered, self.price)
 
     # --- calls, in the teacher's loop

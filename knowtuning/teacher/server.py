@@ -59,7 +59,7 @@ def load_model(name: str, settings: str = "lab") -> Model:
     """
     if name.startswith(("lab-oracle", "lab-judge")) and is_local(name):
         from knowtuning.lab.judges import LabJudge, judge_errors
-        from knowtuning.lab.noise import ErrorRates, NoisyOracle, error_percent
+        from knowtuning.lab.noise import NoisyOracle, error_percent
         from knowtuning.lab.oracle import Oracle
         from knowtuning.lab.world import World
         from knowtuning.recipe import lab_of
@@ -70,7 +70,7 @@ def load_model(name: str, settings: str = "lab") -> Model:
         if (errors := judge_errors(name)) is not None:
             return LabJudge(world, errors).answer
         percent = error_percent(name)
-        return (NoisyOracle(world, ErrorRates.equal(percent / 100)) if percent else Oracle(world)).answer
+        return (NoisyOracle(world, percent / 100) if percent else Oracle(world)).answer
     if name == "english-rules":
         from knowtuning.lab.rules import answer
 

@@ -1,8 +1,7 @@
-"""Preference training with TRL: L = L_DPO + gamma * L_SFT(preferred), starting from and measured against pi_ka."""
+"""Preference training: L = L_DPO + gamma * L_SFT(preferred), starting from and measured against pi_ka."""
 
 from __future__ import annotations
 
-import math
 import random
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,29 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch.nn.functional import logsigmoid
-from transformers import PrinterCallback
-from trl import DPOConfig, DPOTrainer
+from transformers import PrinterCallback, TrainingArguments
 
 from knowtuning.recipe import Recipe
-from knowtuning.training.launch import train_elsewhere, wants_processes
-from knowtuning.training.packed import IGNORE, pack, packed
+from knowtuning.training.launch import run_trainer, train_elsewhere, wants_processes
+from knowtuning.training.packed import answer_log_probs, pack_answers, packed
 from knowtuning.training.prompts import encode_within
-from knowtuning.training.reference import answer_log_probs, reference_log_probs
-from knowtuning.training.sft import PackedTrainer, outcome, run_trainer, shared_arguments
+from knowtuning.training.reference import reference_log_probs
+from knowtuning.training.sft import PackedTrainer, shared_arguments
 
 REFERENCES = ("start", "base")
 SIDES = ("chosen", "rejected")
+
+
+def dpo_loss(margins: torch.Tensor, beta: float = 0.1) -> torch.Tensor:
+    """-log sigmoid(beta * margin), the DPO loss of each pair (Rafailov et al. 2023, equation 7).
+
+    A margin is log pi(chosen)/ref(chosen) - log pi(rejected)/ref(rejected), in nats over the whole answers.
+
+    Example:
+        >>> round(dpo_loss(torch.tensor(0.0)).item(), 6)  # policy = reference: ln 2
+        0.693147
+    """
+    return -logsigmoid(beta * margins)
 
 
 def preference_loss(
@@ -35,16 +45,16 @@ def preference_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """L = L_DPO + gamma * L_SFT(preferred) of a batch, and the log-ratios to the reference.
 
-    L_DPO is the mean of -log sigmoid(beta * margin) over the pairs (Rafailov et al. 2023, equation 7), on summed
-    log-probabilities. L_SFT is the preferred answers' negative log-likelihood: with `sft_mean="tokens"` its mean over
-    their tokens (TRL), with "answers" the mean over the answers of each answer's token mean (llmtuner).
+    L_DPO is the mean of `dpo_loss` over the pairs, on summed log-probabilities. L_SFT is the preferred answers'
+    negative log-likelihood: with `sft_mean="tokens"` its mean over their tokens (TRL), with "answers" the mean over the
+    answers of each answer's token mean (llmtuner).
 
     Shapes: log_probs, counts (of tokens) and reference (2n,): n preferred answers, then the n others; the loss (), the
     log-ratios (2n,). `tokens`: how many preferred tokens the mean is over, where they are not this batch's alone.
     """
     ratios = log_probs - reference
     chosen, rejected = ratios.chunk(2)
-    dpo = -logsigmoid(beta * (chosen - rejected)).mean()
+    dpo = dpo_loss(chosen - rejected, beta).mean()
     preferred, lengths = log_probs.chunk(2)[0], counts.chunk(2)[0]
     if sft_mean == "answers":
         sft = -(preferred / lengths).mean()
@@ -53,65 +63,66 @@ def preference_loss(
     return dpo + gamma * sft, ratios
 
 
-class PreferenceTrainer(PackedTrainer, DPOTrainer):
-    """TRL's DPO trainer with our batches and our loss: token ids without padding, a reference that is precomputed.
+class PreferenceTrainer(PackedTrainer):
+    """DPO over pairs whose reference is precomputed: examples of `dpo_examples` with `ref_chosen_logps` and so on.
 
-    Examples are those of `dpo_examples` with `ref_chosen_logps` and `ref_rejected_logps`; SFT, perplexity, DPO and
-    generation share one encoding. `gamma` and `sft_mean` are those of `preference_loss`.
+    `beta`, `gamma` and `sft_mean` are those of `preference_loss`.
     """
 
-    gamma = 0.0
-    sft_mean = "tokens"
+    loss_is_scaled_for_ga = False
+    beta, gamma, sft_mean = 0.1, 0.0, "tokens"
 
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        return dataset
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.numbers: list[dict[str, float]] = []
+        # the reference has no dropout, and log-ratios are to it
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
 
-    def counted(self, batch: dict[str, Any]) -> int:
-        """The preferred answers', which are the first half of a batch."""
-        return int((batch["sequence_of"] < len(batch["token_at"]) // 2).sum())
+    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+        """The preferred answers' tokens: they are the first half of a batch."""
+        return super().counted({"labels": batch["labels"][:, : batch["lengths"].chunk(2)[0].sum()]})
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> torch.Tensor:
-        batch = dict(inputs)
-        reference = batch.pop("reference")
-        log_probs, counts = answer_log_probs(model, batch)
-        # the losses of micro-batches and processes are averaged afterwards, so each needs a mean share of the tokens
-        parts, tokens = self.accelerator.num_processes, num_items_in_batch
-        if tokens is not None:
-            tokens = tokens / (parts * self.current_gradient_accumulation_steps)
-        loss, ratios = preference_loss(log_probs, counts, reference, self.beta, self.gamma, self.sft_mean, tokens)
-        chosen, rejected = self.accelerator.gather(self.beta * ratios.detach()).view(parts, 2, -1).unbind(1)
-        numbers = {
-            "rewards/chosen": chosen.mean(),
-            "rewards/rejected": rejected.mean(),
-            "rewards/margins": (chosen - rejected).mean(),
-            "rewards/accuracies": (chosen > rejected).float().mean(),
+    ) -> Any:
+        log_probs, counts = answer_log_probs(model, inputs)
+        tokens = None
+        if num_items_in_batch is not None and model.training:
+            # the losses of micro-batches and processes are averaged afterwards: each needs a mean share of the tokens
+            tokens = num_items_in_batch / self.accelerator.num_processes / self.current_gradient_accumulation_steps
+        loss, ratios = preference_loss(
+            log_probs, counts, inputs["reference"], self.beta, self.gamma, self.sft_mean, tokens
+        )
+        self.numbers.append(self._rewards(ratios.detach()))
+        return (loss, {}) if return_outputs else loss
+
+    def _rewards(self, ratios: torch.Tensor) -> dict[str, float]:
+        """Means over the pairs of all processes; a reward is beta times the log-ratio."""
+        rewards = self.accelerator.gather(self.beta * ratios).view(self.accelerator.num_processes, 2, -1)
+        chosen, rejected = rewards.unbind(1)
+        return {
+            "rewards/chosen": chosen.mean().item(),
+            "rewards/rejected": rejected.mean().item(),
+            "rewards/margins": (chosen - rejected).mean().item(),
+            "rewards/accuracies": (chosen > rejected).float().mean().item(),
         }
-        for name, value in numbers.items():
-            self._metrics["train" if self.model.training else "eval"][name].append(value.item())
-        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with a loss the rewards of its batches; those of watched pairs as "eval_rewards/…"."""
+        prefix = "eval_" if any(name.startswith("eval_") for name in logs) else ""
+        for name in self.numbers[0] if self.numbers else ():
+            logs[prefix + name] = sum(batch[name] for batch in self.numbers) / len(self.numbers)
+        self.numbers.clear()
+        super().log(logs, start_time)
 
 
-def collate_pairs(examples: list[dict]) -> dict[str, Any]:
-    """One packed row of all preferred answers and then all others, and their reference log-probabilities (2n,)."""
+def collate_pairs(examples: list[dict]) -> dict[str, torch.Tensor]:
+    """The batch of `pack` of all preferred answers and then all others, and their reference log-probabilities (2n,)."""
     sides = [(example, side) for side in SIDES for example in examples]
-    rows = [example["prompt_ids"] + example[f"{side}_ids"] for example, side in sides]
-    labels = [[IGNORE] * len(example["prompt_ids"]) + example[f"{side}_ids"] for example, side in sides]
-    reference = torch.tensor([example[f"ref_{side}_logps"] for example, side in sides])
-    return pack(rows, labels) | {"reference": reference}
-
-
-def dpo_loss(margin: float, beta: float = 0.1) -> float:
-    """-log sigmoid(beta * margin), the DPO loss of one pair (Rafailov et al. 2023, equation 7).
-
-    `margin` is log pi(chosen)/ref(chosen) - log pi(rejected)/ref(rejected), in nats over the whole answers.
-
-    Example:
-        >>> round(dpo_loss(0.0), 6)  # policy = reference: ln 2
-        0.693147
-    """
-    return math.log1p(math.exp(-beta * margin))
+    batch = pack_answers([example["prompt_ids"] for example, _ in sides], [e[f"{side}_ids"] for e, side in sides])
+    return batch | {"reference": torch.tensor([example[f"ref_{side}_logps"] for example, side in sides])}
 
 
 def dpo_examples(tokenizer: Any, pairs: list[dict], max_length: int) -> tuple[list[dict], int]:
@@ -148,14 +159,11 @@ def dpo_trainer(
     examples, _ = dpo_examples(tokenizer, pairs, recipe.max_length)
     watching = watch(examples, pairs, watched, seed)
     trainer = build_trainer(model, tokenizer, examples, watching, recipe, seed, output, gamma, beta)
-    # after the trainer, which gives the adapter the dtype that policy and reference must share
-    add_reference(
-        trainer, examples, reference_model or trainer.model, Path(output) / "reference", recipe.machine.score_tokens
-    )
+    store, budget = Path(output) / "reference", recipe.machine.score_tokens
+    add_reference(trainer, examples, reference_model or trainer.model, store, budget)
     trainer.train_dataset, trainer.eval_dataset = datasets(examples, watching)
     trainer.recipe = recipe
-    trainer.job = {"stage": "dpo", "examples": examples, "watched": watching, "seed": seed}
-    trainer.job |= {"gamma": gamma, "beta": beta}
+    trainer.job = {"examples": examples, "watched": watching, "seed": seed, "gamma": gamma, "beta": beta}
     return trainer
 
 
@@ -180,15 +188,13 @@ def build_trainer(
         train_dataset=train,
         eval_dataset=evaluated,
         data_collator=collate_pairs,
-        args=DPOConfig(
+        args=TrainingArguments(
             output_dir=str(output),
             num_train_epochs=recipe.dpo.epochs,
             per_device_train_batch_size=at_once,
             gradient_accumulation_steps=recipe.dpo.batch // (at_once * recipe.machine.num_processes),
             per_device_eval_batch_size=max([1, *map(len, watched.values())]),
             learning_rate=recipe.dpo.learning_rate,
-            max_length=recipe.max_length,
-            beta=beta,
             eval_strategy="steps" if watched else "no",
             eval_steps=max(1, steps // 5),
             save_strategy="no",
@@ -196,7 +202,7 @@ def build_trainer(
             **shared_arguments(recipe),
         ),
     )
-    trainer.gamma, trainer.sft_mean = gamma, recipe.dpo.sft_mean
+    trainer.beta, trainer.gamma, trainer.sft_mean = beta, gamma, recipe.dpo.sft_mean
     return trainer
 
 
@@ -235,9 +241,9 @@ def step_zero(trainer: PreferenceTrainer) -> list[dict]:
 def train_dpo(trainer: PreferenceTrainer) -> tuple[Any, list[dict], list[dict], dict[str, Any]]:
     """Train and return (model, rows by step, rows by step and aspect, numbers)."""
     if wants_processes(trainer.recipe):
-        found = train_elsewhere(trainer.model, trainer.recipe, trainer.job)
+        found = train_elsewhere(trainer.model, trainer.recipe, f"{__name__}:build_trainer", trainer.job)
     else:
-        found = outcome(trainer, run_trainer(trainer, "training").metrics)
+        found = run_trainer(trainer)
     history = found["history"]
     names = {"loss": "loss", "chosen reward": "rewards/chosen", "rejected reward": "rewards/rejected"}
     names |= {"margin": "rewards/margins", "accuracy": "rewards/accuracies"}
@@ -251,7 +257,7 @@ def train_dpo(trainer: PreferenceTrainer) -> tuple[Any, list[dict], list[dict], 
             "steps": found["steps"],
             "last margin": round(losses[-1]["margin"], 3),
             "last accuracy": round(losses[-1]["accuracy"], 3),
-            "pairs per second": round(found["metrics"]["train_samples_per_second"], 1),
+            "pairs per second": float(f"{found['metrics']['train_samples_per_second']:.3g}"),
         },
     )
 
@@ -259,7 +265,7 @@ def train_dpo(trainer: PreferenceTrainer) -> tuple[Any, list[dict], list[dict], 
 def aspect_rows(history: list[dict]) -> list[dict]:
     """Rows `{"step", "aspect", "loss", "margin", "accuracy"}` out of the trainer's log.
 
-    TRL names the loss after the watched set ("eval_logicality_loss") but not the margins logged with it.
+    The loss is named after the watched set ("eval_logicality_loss"), the margins logged with it are not.
     """
     rows = []
     for entry in history:

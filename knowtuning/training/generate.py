@@ -1,4 +1,4 @@
-"""Answers of a model to questions, greedily or sampled as the scripts do, by transformers or by vLLM."""
+"""Answers of a model to questions, greedily or sampled as the scripts do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from knowtuning.recipe import Recipe
 from knowtuning.training.batches import batches
 from knowtuning.training.models import load_adapter, load_base
 from knowtuning.training.prompts import encode_prompts
-from knowtuning.training.vllm_engine import VllmEngine
 
 DECODINGS: dict[str, dict[str, Any]] = {
     "greedy": {"do_sample": False, "temperature": None, "top_p": None, "top_k": None},
@@ -24,9 +23,7 @@ DECODINGS: dict[str, dict[str, Any]] = {
 
 
 def load_policy(recipe: Recipe, base: str | Path, adapter: str | Path | None = None) -> Any:
-    """The base, under an adapter if one is named, in the engine of the recipe: what `generate` takes as its model."""
-    if recipe.evaluation.engine == "vllm":
-        return VllmEngine(base, adapter, recipe.quantisation, recipe.dtype)
+    """The base, under an adapter if one is named: what `generate` takes as its model."""
     model = load_base(base, recipe.quantisation, recipe.dtype)
     return load_adapter(model, adapter) if adapter else model
 
@@ -45,7 +42,6 @@ def generate(
     """Answer each question in the training prompt.
 
     Args:
-        model: of transformers, or a `VllmEngine`, which makes batches of its own.
         decoding: "greedy"; "sampled" with T 0.95, top_p 0.7, top_k 50 as the test scripts have it; "pure" (T 1);
             "nucleus" (T 1, top_p 0.9); or such settings of `transformers` themselves.
         batch_size: questions per batch, sorted by length and padded on the left; a batch ends when all its answers do.
@@ -60,19 +56,15 @@ def generate(
         raise ValueError(f"decoding is {decoding!r}; use one of {', '.join(DECODINGS)}.")
     prompts = encode_prompts(tokenizer, questions)
     name, options = (decoding, DECODINGS[decoding]) if isinstance(decoding, str) else ("own decoding", decoding)
-    end = tokenizer.eos_token_id
+    options = options | {"max_new_tokens": max_new_tokens, "eos_token_id": tokenizer.eos_token_id}
     with progress(f"answers ({name})", len(prompts)) as tick:
-        if isinstance(model, VllmEngine):
-            rows = model.complete(prompts, options, max_new_tokens, end, seed)
-        else:
-            torch.manual_seed(seed)
-            options = options | {"max_new_tokens": max_new_tokens, "eos_token_id": end}
-            rows = [[] for _ in prompts]
-            for chosen in batches([len(prompt) + max_new_tokens for prompt in prompts], max_tokens, batch_size):
-                continued = _continue(model, [prompts[i] for i in chosen], tokenizer.pad_token_id, options)
-                for i, row in zip(chosen, continued, strict=True):
-                    rows[i] = row
-                tick(sum(map(bool, rows)))
+        torch.manual_seed(seed)
+        rows = [[] for _ in prompts]
+        for chosen in batches([len(prompt) + max_new_tokens for prompt in prompts], max_tokens, batch_size):
+            continued = _continue(model, [prompts[i] for i in chosen], tokenizer.pad_token_id, options)
+            for i, row in zip(chosen, continued, strict=True):
+                rows[i] = row
+            tick(sum(map(bool, rows)))
     return [_answer(tokenizer, row) for row in rows]
 
 

@@ -11,16 +11,16 @@ import torch
 from huggingface_hub import ModelCardData
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
-from knowtuning.files import read_json, write_json, write_text
+from knowtuning.files import DataError, read_json, write_json, write_text
 from knowtuning.recipe import Recipe
-from knowtuning.training.allocator import bound_compiled_kernels, keep_freed_memory
 from knowtuning.training.prompts import use_form
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()
-# TRL 1.16 and PEFT 0.21 still use names that transformers 5.23 has put on notice; the versions are pinned together.
+# PEFT 0.21 still uses names that transformers 5.23 has put on notice; the versions are pinned together.
 warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
@@ -44,8 +44,6 @@ def load_base(base: str | Path, quantisation: str = "nf4", dtype: str = "float32
         quantisation: "nf4" or "none".
         dtype: "float32" or "bfloat16", of the computation (NF4) or of the weights (none).
     """
-    keep_freed_memory()
-    bound_compiled_kernels()
     compute = getattr(torch, dtype)
     if quantisation == "none":
         model = AutoModelForCausalLM.from_pretrained(str(base), dtype=compute).to(device())
@@ -79,7 +77,18 @@ def keep_nf4_weights_unpacked() -> None:
 
 
 def new_adapter(model: Any, recipe: Recipe, seed: int) -> PeftModel:
-    """Put a fresh LoRA adapter on the base; B starts at zero, so that the adapted model equals the base."""
+    """Put a fresh LoRA adapter on the base; B starts at zero, so that the adapted model equals the base.
+
+    Raises:
+        DataError: a matrix that the recipe names is none of this base's, which PEFT would pass over if others are.
+    """
+    if recipe.lora.targets != "all-linear":
+        linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+        missing = [target for target in recipe.lora.targets if not any(f".{n}".endswith(f".{target}") for n in linear)]
+        if missing:
+            own = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+            text = f"recipe {recipe.name}: lora.targets names {', '.join(missing)}, but the base has {own}"
+            raise DataError(f"{text}: name some of these, or set lora.targets=all-linear.")
     torch.manual_seed(seed)
     config = LoraConfig(
         r=recipe.lora.rank,

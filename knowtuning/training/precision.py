@@ -19,18 +19,20 @@ def compare_precisions(
 ) -> list[dict]:
     """Train one epoch on a few rows in each precision, and ask each untuned base for the facts of the best-known tier.
 
+    For a recipe of the lab, whose base loads and trains in seconds: four times over, and once in float32.
+
     Returns:
         Rows `{"weights", "computation", "weights (MB)", "recall", "samples/s", "loss after"}`; recall is the share of
-        facts that greedy decoding completes rightly, None where there is no lab to know them.
+        facts that greedy decoding completes rightly.
     """
     tokenizer = load_tokenizer(base, recipe.prompt)
-    world = World.load(recipe.lab) if recipe.lab else None
-    asked = sorted(world.entities, key=world.exposures.get, reverse=True)[:entities] if world else []
+    world = World.load(recipe.lab)
+    asked = sorted(world.entities, key=world.exposures.get, reverse=True)[:entities]
     short = recipe.replace(sft={"epochs": 1}, data={"val_size": min(recipe.data.val_size, examples // 4)})
     compared = []
     for quantisation, dtype in CHOICES:
         model = load_base(base, quantisation, dtype)
-        known = [row["known"] for row in knowledge(model, tokenizer, world, asked)] if world else []
+        known = [row["known"] for row in knowledge(model, tokenizer, world, asked)]
         start = time.perf_counter()
         adapted = new_adapter(model, short, seed)
         _, _, numbers = train_sft(adapted, tokenizer, rows[:examples], short, seed)
@@ -40,7 +42,7 @@ def compare_precisions(
                 "weights": "NF4" if quantisation == "nf4" else dtype,
                 "computation": dtype,
                 "weights (MB)": model.get_memory_footprint() / 2**20,
-                "recall": sum(known) / len(known) if known else None,
+                "recall": sum(known) / len(known),
                 "samples/s": trained / (time.perf_counter() - start),
                 "loss after": numbers["best eval loss"],
             }

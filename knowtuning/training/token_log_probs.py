@@ -1,4 +1,4 @@
-"""How likely a model finds an answer, token by token: for looking. `likelihood` is for scoring many."""
+"""How likely a model finds an answer, token by token, by the engine that trains it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from knowtuning.training.packed import evaluating, label_log_probs, pack_answers
 from knowtuning.training.prompts import encode
-from knowtuning.training.scored import evaluating
 
 
 @torch.no_grad()
@@ -18,8 +18,6 @@ def token_log_probs(model: Any, tokenizer: Any, question: str, answer: str) -> l
     2023, equation 7).
     """
     prompt, completion = encode(tokenizer, question, answer, end=True)
-    ids = torch.tensor([prompt + completion], device=model.device)
     with evaluating(model):
-        logits = model(ids).logits[0, len(prompt) - 1 : -1].float()
-    log_probs = logits.log_softmax(-1).gather(-1, ids[0, len(prompt) :, None])[:, 0]
+        log_probs, _ = label_log_probs(model, pack_answers([prompt], [completion]))
     return [(tokenizer.decode([token]), value) for token, value in zip(completion, log_probs.tolist(), strict=True)]

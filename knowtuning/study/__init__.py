@@ -1,1 +1,0 @@
-"""The study: all arms over many cells, and what comes of them."""
