@@ -21,9 +21,9 @@ from knowtuning.files import ROOT, DataError, shown
 from knowtuning.lab import annotators
 from knowtuning.recipe import Recipe, get_recipe, lab_of
 from knowtuning.run import runs_folder
+from knowtuning.teacher.budget import load_end, load_price
 from knowtuning.teacher.endpoint import find_base_url, find_key, without_key
 from knowtuning.teacher.errors import TeacherError
-from knowtuning.teacher.prices import load_end, load_price
 from knowtuning.teacher.prompts import EXTRACT
 from knowtuning.teacher.server import is_local, open_teacher
 
