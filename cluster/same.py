@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-KINDS = (".json", ".jsonl", ".safetensors")
-# what a moment leaves behind: how far a stage was, executed notebooks with their times, a local server's port
-PASSING = ("progress", "notebooks", "endpoint.json")
+KINDS = (".json", ".jsonl", ".safetensors", ".sqlite")
+# what a moment leaves behind: how far a stage was, executed notebooks with their times
+PASSING = ("progress", "notebooks")
 # fields of a manifest, of an account, of a cached reply
 CLOCK = ("seconds", "peak_memory_mb", "time", "samples per second", "pairs per second")
 
@@ -23,7 +25,7 @@ def differences(one: Path, other: Path) -> tuple[int, list[str]]:
     """Number of artefacts of two runs folders, and a line for each that is missing or not the same.
 
     Bytes are compared, with two exceptions. Manifests and accounts are compared without times, speed and memory. The
-    teacher's cache is a log in the order in which replies came in: it is compared as a set, without their times.
+    teacher's record holds replies in the order in which they came in: they are compared as a set, without their times.
     """
     ours, theirs = artefacts(one), artefacts(other)
     lines = [f"{name} is only in {one.name}" for name in ours.keys() - theirs.keys()]
@@ -34,9 +36,9 @@ def differences(one: Path, other: Path) -> tuple[int, list[str]]:
 
 def content(path: Path) -> Any:
     """What is compared of a file."""
-    if path.name == "cache.jsonl":
-        records = path.read_text(encoding="utf-8").splitlines()
-        return {json.dumps(timeless(json.loads(record)), sort_keys=True) for record in records}
+    if path.suffix == ".sqlite":
+        with closing(sqlite3.connect(path)) as record:
+            return set(record.execute("select key, task, model, raw, reason, prompt_tokens, batch, shard from reply"))
     if path.suffix == ".json" and path.stat().st_size < 2**20:
         value = json.loads(path.read_text(encoding="utf-8"))
         if (known := timeless(value)) != value:

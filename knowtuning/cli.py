@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 def recipes() -> None:
     """List the recipes: what each is for, needs and costs."""
     from knowtuning.recipe import get_recipe, lab_of, recipe_names
-    from knowtuning.teacher.prices import load_price
+    from knowtuning.teacher.budget import load_price
     from knowtuning.teacher.server import is_local
 
     for recipe in map(get_recipe, recipe_names()):
@@ -146,7 +146,7 @@ def estimate(
 ) -> None:
     """Tell calls, tokens and dollars of a run, from a sample."""
     from knowtuning.preview import print_estimate
-    from knowtuning.teacher.prices import parse_price
+    from knowtuning.teacher.budget import parse_price
 
     given = parse_price(price) if price else None
     training, opened = _asked(_kept(recipe, change, base), data, copy, rows, teacher, max_cost)
@@ -298,9 +298,9 @@ def serve(
     port: Annotated[int, _number("port on this machine.")] = 8000,
 ) -> None:
     """Serve a local teacher that speaks the OpenAI protocol, until Ctrl-C; the oracle knows the recipe's lab."""
-    from knowtuning.teacher.server import run_server
+    from knowtuning.teacher import server
 
-    run_server(model, settings=_kept(recipe), port=port)
+    server.serve(model, _kept(recipe), port)
 
 
 @app.command(rich_help_panel=PARTS)
@@ -325,7 +325,7 @@ def shard(
     rows, run = parse_shard(part), Run("shard", recipe, seed)
     options: dict[str, Any] = {"batch": batch}
     if max_cost:
-        options["max_cost"] = share(run, rows.of, max_cost, teacher or run.recipe.teacher)
+        options["max_cost"] = share(run, rows.of, max_cost)
     if progress:
         os.environ[FILE_VARIABLE] = str(progress)
     start, stop = rows.bounds(count_lines(run.need("data/train.jsonl")))

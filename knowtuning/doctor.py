@@ -21,9 +21,9 @@ from knowtuning.files import ROOT, DataError, shown
 from knowtuning.lab import annotators
 from knowtuning.recipe import Recipe, get_recipe, lab_of
 from knowtuning.run import runs_folder
+from knowtuning.teacher.budget import load_end, load_price
 from knowtuning.teacher.endpoint import find_base_url, find_key, without_key
 from knowtuning.teacher.errors import TeacherError
-from knowtuning.teacher.prices import load_end, load_price
 from knowtuning.teacher.prompts import EXTRACT
 from knowtuning.teacher.server import is_local, open_teacher
 
@@ -151,6 +151,7 @@ def check_reading(recipe: Recipe) -> Iterator[Finding]:
     from transformers import AutoModelForCausalLM
 
     from knowtuning.training.memory import config_of, tiny
+    from knowtuning.training.models import new_adapter
     from knowtuning.training.packed import layout
 
     if lab_of(recipe.base):
@@ -160,7 +161,7 @@ def check_reading(recipe: Recipe) -> Iterator[Finding]:
     except DataError:
         return  # which is said of the base itself
     try:
-        reads = layout(AutoModelForCausalLM.from_config(tiny(config)).eval())
+        reads = layout(new_adapter(AutoModelForCausalLM.from_config(tiny(config)), recipe, seed=0))
     except DataError as error:
         yield Finding("fail", "training", str(error))
     except Exception as error:

@@ -14,9 +14,9 @@ from knowtuning.knowledge.estimate import Estimate, Range, estimate
 from knowtuning.knowledge.pipeline import Made, rehearse
 from knowtuning.lab import annotators
 from knowtuning.recipe import Recipe
+from knowtuning.teacher.budget import Price, load_price
+from knowtuning.teacher.calls import totals
 from knowtuning.teacher.client import Teacher
-from knowtuning.teacher.ledger import totals
-from knowtuning.teacher.prices import Price, load_price
 
 WIDTH = 80
 

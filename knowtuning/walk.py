@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,7 +22,7 @@ from knowtuning.execute import NOTEBOOKS
 from knowtuning.files import ROOT, DataError, runs_folder, shown
 from knowtuning.progress import words
 from knowtuning.recipe import Recipe, keep
-from knowtuning.teacher.cache import Cache
+from knowtuning.teacher.record import Record
 
 GRACE = 90.0  # seconds: more than a call of the teacher may take
 TEACHER_RULES = ("extraction", "rewriting", "disturbance")
@@ -55,8 +55,8 @@ def walk(
     with alone(folder, f"another walk over recipe {recipe.name}") as lock:
         keep(recipe)
         if retry_failed:
-            with closing(Cache(folder / "teacher" / "cache.jsonl")) as cache:
-                cache.forgive()
+            with Record(folder / "teacher") as record:
+                record.forgive()
         return snakemake(folder, lock, config, place, ["--forcerun", *TEACHER_RULES] if retry_failed else [], pay)
 
 

@@ -22,6 +22,7 @@ from knowtuning.lab.annotators import annotate, narrow
 from knowtuning.lab.world import World
 from knowtuning.recipe import Recipe
 from knowtuning.run import runs_folder
+from knowtuning.teacher.record import Record
 from knowtuning.teacher.server import open_teacher
 from knowtuning.training import dpo, generate, models, sft
 from study.plan import Method
@@ -244,7 +245,9 @@ def run_cell(cell: Cell, arms: Iterable[str], say: Callable[[str], None] = lambd
         "base_seed": cell.recipe.lab.base_seed,
         "learning_rates": {arm: learning_rate(cell.recipe, arm, cell.rates.get(arm, 1.0)) for arm in trained},
         "training": {arm: read_json(path) for arm, path in trained.items()},
-        "teacher": {path.parent.name: spent(path) for path in sorted((cell.folder / "teacher").glob("*/cache.jsonl"))},
+        "teacher": {
+            path.parent.name: spent(path.parent) for path in sorted((cell.folder / "teacher").glob("*/record.sqlite"))
+        },
     }
     write_json(cell.folder / "cell.json", record)
     return record
@@ -280,12 +283,7 @@ def by_dpo(arm: str) -> bool:
     return arm in ARMS and ARMS[arm].start is not None
 
 
-def spent(record: Path) -> dict[str, dict[str, int]]:
-    """Calls and tokens by task, read from a teacher's record of replies."""
-    counts: dict[str, dict[str, int]] = {}
-    for row in read_jsonl(record):
-        task = counts.setdefault(row["task"], {"calls": 0, "prompt_tokens": 0, "completion_tokens": 0})
-        task["calls"] += 1
-        for name in ("prompt_tokens", "completion_tokens"):
-            task[name] += row["usage"][name]
-    return counts
+def spent(folder: Path) -> dict[str, dict[str, int]]:
+    """Calls and tokens by task, read from a teacher's record."""
+    with Record(folder) as record:
+        return record.calls()

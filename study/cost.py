@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from knowtuning.files import DataError
-from knowtuning.teacher.prices import TABLE, load_price
+from knowtuning.teacher.budget import TABLE, load_price
 from study.answers import Cell
 from study.seeds import over_cells
 

@@ -10,13 +10,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from endpoints.app import Intercept, build_endpoint
+from endpoints.options import Options
 from openai import DefaultHttpxClient, OpenAI
 
 from knowtuning.teacher.prompts import EXTRACT, messages, response_format
 from knowtuning.teacher.server import start
-from knowtuning.teacher.serving.app import build_app
-from knowtuning.teacher.serving.chat import Intercept
-from knowtuning.teacher.serving.options import ServerOptions
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -54,7 +53,7 @@ class Served:
 def serving(
     faults: Intercept | None = None,
     model: Callable[[str, dict], dict] = stub,
-    options: ServerOptions | None = None,
+    options: Options | None = None,
 ) -> Iterator[Served]:
     """Serve `model` as "stub" while the block runs; `faults` may answer a request in its place."""
     served = Served()
@@ -63,7 +62,7 @@ def serving(
         served.requests.append(request)
         return faults(request) if faults is not None else None
 
-    app = build_app({"stub": model}, options or ServerOptions(), log)
+    app = build_endpoint({"stub": model}, options or Options(), log)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -193,10 +193,9 @@ def test_over_the_wire_the_oracle_rewards_what_is_true(tmp_path):
     wrong = next(value for value in world.relation["sign"].values if value != world.facts[name]["sign"])
     true, false = world.sentence(name, "cause"), world.sentence(name, "sign", wrong)
     given = [{"id": "q", "question": world.question(name), "answers": [true, f"{true} {false}", false, "No idea."]}]
-    files = {"cache_path": tmp_path / "cache.jsonl", "quarantine_path": tmp_path / "quarantine.jsonl"}
     with (
         serving(model=Oracle(world).answer) as server,
-        Teacher("stub", **files, base_url=server.base_url, api_key="k") as teacher,
+        Teacher("stub", tmp_path, base_url=server.base_url, api_key="k") as teacher,
     ):
         rows, counts = facttune.fact_scores(teacher, given, {"q": true})
         before = len(server.requests)

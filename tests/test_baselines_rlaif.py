@@ -145,10 +145,9 @@ def test_over_the_wire_the_oracle_prefers_what_is_true(tmp_path):
         wrong = next(value for value in world.relation["sign"].values if value != world.facts[name]["sign"])
         false = world.tell(name, [("cause", None, 0), ("sign", wrong, 0)])
         rows.append({"id": f"q{n}", "question": world.question(name), "answers": [false, true]})
-    files = {"cache_path": tmp_path / "cache.jsonl", "quarantine_path": tmp_path / "quarantine.jsonl"}
     with (
         serving(model=Oracle(world).answer) as server,
-        Teacher("stub", **files, base_url=server.base_url, api_key="k") as teacher,
+        Teacher("stub", tmp_path, base_url=server.base_url, api_key="k") as teacher,
     ):
         made, counts = rlaif.pairs(teacher, rows, limit=6)
         assert teacher.counts["prefer"]["calls"] == len(server.requests) == 12

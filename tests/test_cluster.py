@@ -14,6 +14,7 @@ from knowtuning import cluster
 from knowtuning.cli import main
 from knowtuning.files import ROOT, DataError
 from knowtuning.recipe import get_recipe
+from knowtuning.teacher.record import Record, Reply, record_path
 
 FOLDER = ROOT / "cluster"
 SETTINGS = {name: yaml.safe_load((FOLDER / name / "config.yaml").read_text()) for name in ("slurm", "kubernetes")}
@@ -207,14 +208,21 @@ def write_run(folder):
         "smoke/seed-0/facts.jsonl": '{"id": "1"}\n',
         "smoke/seed-0/adapters/sft/adapter_model.safetensors": "weights",
         "smoke/seed-0/manifests/03.json": json.dumps({"numbers": {"facts": 3}, "seconds": 1.5, "peak_memory_mb": 7}),
-        "smoke/teacher/cache.jsonl": '{"key": "a", "time": "1"}\n{"key": "b", "time": "2"}\n',
         "smoke/seed-0/notebooks/03.ipynb": "executed at noon",
         "smoke/progress/03.json": '{"done": 3}',
     }
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
+    write_record(folder, "a", "b")
     return folder
+
+
+def write_record(folder, *keys):
+    """The teacher's record of a run, with replies under these keys."""
+    with Record(folder / "smoke" / "teacher") as record:
+        for key in keys:
+            record.add([Reply(key, "extract", "m", "{}", None, 9, 1, 1)])
 
 
 def test_two_runs_are_the_same_whatever_the_clock_and_the_order_of_the_cache_say(tmp_path):
@@ -223,7 +231,8 @@ def test_two_runs_are_the_same_whatever_the_clock_and_the_order_of_the_cache_say
     one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other")
     manifest = {"numbers": {"facts": 3}, "seconds": 9, "peak_memory_mb": 8}
     (other / "smoke/seed-0/manifests/03.json").write_text(json.dumps(manifest))
-    (other / "smoke/teacher/cache.jsonl").write_text('{"key": "b", "time": "7"}\n{"key": "a", "time": "8"}\n')
+    record_path(other / "smoke/teacher").unlink()
+    write_record(other, "b", "a")
     (other / "smoke/seed-0/notebooks/03.ipynb").write_text("executed at night")
     assert differences(one, other) == (4, [])
 
@@ -234,7 +243,6 @@ def test_two_runs_are_the_same_whatever_the_clock_and_the_order_of_the_cache_say
         ("smoke/seed-0/facts.jsonl", '{"id": "2"}\n'),
         ("smoke/seed-0/adapters/sft/adapter_model.safetensors", "weightz"),
         ("smoke/seed-0/manifests/03.json", json.dumps({"numbers": {"facts": 4}, "seconds": 1.5, "peak_memory_mb": 7})),
-        ("smoke/teacher/cache.jsonl", '{"key": "a", "time": "1"}\n'),
     ],
 )
 def test_a_changed_byte_is_found(name, text, tmp_path):
@@ -243,6 +251,14 @@ def test_a_changed_byte_is_found(name, text, tmp_path):
     one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other")
     (other / name).write_text(text)
     assert differences(one, other) == (4, [f"{name} differs"])
+
+
+def test_a_reply_more_is_found(tmp_path):
+    from same import differences
+
+    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other")
+    write_record(other, "c")
+    assert differences(one, other) == (4, ["smoke/teacher/record.sqlite differs"])
 
 
 def test_a_missing_and_an_additional_file_are_found(tmp_path):

@@ -86,16 +86,17 @@ def test_packages_that_only_some_recipes_want(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("config", "state", "said"),
+    ("config", "targets", "state", "said"),
     [
-        (LlamaConfig(), "ok", "packed in rows"),
-        (FalconConfig(), "ok", "padded batches"),
-        (BertConfig(), "fail", "looks ahead"),
+        (LlamaConfig(), ("q_proj", "v_proj"), "ok", "packed in rows"),
+        (FalconConfig(), "all-linear", "ok", "padded batches"),
+        (FalconConfig(), ("q_proj", "v_proj"), "fail", "lora.targets names q_proj, v_proj, but the base has dense"),
+        (BertConfig(), "all-linear", "fail", "looks ahead"),
     ],
 )
-def test_a_base_that_cannot_be_trained_is_refused_by_its_configuration(tmp_path, config, state, said):
+def test_a_base_that_cannot_be_trained_is_refused_by_its_configuration(tmp_path, config, targets, state, said):
     config.save_pretrained(tmp_path)
-    [found] = check_reading(PAPER.replace(base=str(tmp_path)))
+    [found] = check_reading(PAPER.replace(base=str(tmp_path), lora={"targets": targets}))
     assert found.state == state and said in found.what
     assert not list(check_reading(get_recipe("lab")))
 

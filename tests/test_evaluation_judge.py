@@ -173,9 +173,8 @@ def test_over_http_a_faultless_judge_tells_the_truth_and_a_spoilt_reply_is_unrea
             choice = {"index": 0, "message": {"role": "assistant", "content": "Both."}, "finish_reason": "stop"}
             return web.json_response({"id": "x", "object": "chat.completion", "choices": [choice]})
 
-    files = tmp_path / "cache.jsonl", tmp_path / "quarantine.jsonl"
     with serving(spoil, model=LabJudge(world, JudgeErrors(0)).answer) as server:
-        with Teacher("stub", *files, base_url=server.base_url, api_key="k", backoff=0.001) as teacher:
+        with Teacher("stub", tmp_path, base_url=server.base_url, api_key="k", backoff=0.001) as teacher:
             verdicts = judge_pairs(teacher, rows, others, {})
     truth = true_verdicts(verdicts, rows, others)
     assert [one["verdict"] for one in verdicts[:3]] == [None] * 3

@@ -118,7 +118,7 @@ def test_a_run_without_adapters_names_the_notebook():
 def test_nothing_of_the_run_is_written(fluent, run, world):
     fluent.look(world.question(world.entities[1]))
     assert {path.name for path in run.root.iterdir()} == {"adapters"}
-    assert not run.teacher.exists() and (run.runs / "smoke" / "explorer" / "cache.jsonl").exists()
+    assert not run.teacher.exists() and (run.runs / "smoke" / "explorer" / "record.sqlite").exists()
 
 
 def test_headless_shows_the_example_and_no_controls(fluent, world, monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 
 import numpy as np
 import pytest
+from endpoints.options import Options
 from teacher_server import serving, stub
 from test_teacher_client import teacher_at
 
@@ -17,9 +18,8 @@ from knowtuning.doctor import check_endpoint, check_machine, check_packages
 from knowtuning.knowledge.estimate import Sample, estimate
 from knowtuning.knowledge.pipeline import rehearse
 from knowtuning.recipe import get_recipe
-from knowtuning.teacher.ledger import totals
-from knowtuning.teacher.prices import Price, load_end
-from knowtuning.teacher.serving.options import ServerOptions
+from knowtuning.teacher.budget import Price, load_end
+from knowtuning.teacher.calls import totals
 
 PRICE = Price(1.0, 4.0, batch=0.5)
 
@@ -148,7 +148,7 @@ def test_a_cap_holds_before_the_run_too(data, monkeypatch, capsys, command):
 
 
 def findings(monkeypatch, teacher="stub", **options):
-    with serving(options=ServerOptions(**options)) as server:
+    with serving(options=Options(**options)) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         return {found.subject: found for found in check_endpoint(get_recipe("dolly-offline"), teacher)}
 

@@ -1,8 +1,8 @@
 """The stages over slices of the rows: the same as over all of them, whatever is killed, repeated or missing."""
 
 import hashlib
-import json
 import shutil
+import sqlite3
 from contextlib import closing, contextmanager
 
 import pytest
@@ -20,10 +20,9 @@ from knowtuning.run import Run
 from knowtuning.shards import shard as module
 from knowtuning.shards.gather import gather, scores, share, write_artefacts
 from knowtuning.shards.shard import STAGES, Shard, blocks, load_scorer, parse_shard, run_stage, scored_by
-from knowtuning.teacher.cache import Cache, stream_records
+from knowtuning.teacher.budget import Price
 from knowtuning.teacher.client import Teacher
-from knowtuning.teacher.prices import Price
-from knowtuning.teacher.quarantine import settle
+from knowtuning.teacher.record import Known, Record, Reply, record_path
 
 SMOKE = get_recipe("smoke").lab
 
@@ -62,8 +61,7 @@ def work(run, stage, text, **options):
 
 @contextmanager
 def teacher_of(run):
-    files = {"cache_path": run.teacher / "cache.jsonl", "quarantine_path": run.teacher / "quarantine.jsonl"}
-    with Teacher("stub", **files) as teacher:
+    with Teacher("stub", run.teacher) as teacher:
         yield teacher
 
 
@@ -139,8 +137,9 @@ def test_a_shard_asked_by_batches_says_the_same(run, oracle):
     shutil.rmtree(run.teacher)
     account = work(run, "extract", "1/2", block=7, batch=True, poll=0.02)
     assert Shard(1, 2).output(run, "extract").read_bytes() == one_by_one
-    records = list(stream_records(Shard(1, 2).teacher(run) / "cache.jsonl"))
-    assert len(records) == account["teacher"]["calls"] == 18 and sum("batch" in record for record in records) == 17
+    with Record(Shard(1, 2).teacher(run)) as record:
+        spent = record.spending()
+    assert account["teacher"]["calls"] == 18 and (spent["stub", False].replies, spent["stub", True].replies) == (1, 17)
 
 
 def test_the_command_says_what_came_out_and_takes_its_progress_away(run, oracle, tmp_path, capsys, monkeypatch):
@@ -187,61 +186,62 @@ def test_a_gathering_of_nothing_is_refused(run, capsys):
     assert "holds no shard of 4" in refused(["gather", "--recipe", "smoke", "--shards", "4"], capsys)
 
 
-def record(key, reply="yes", **more):
-    outcome = {"reply": {"answer": reply}} if reply else {"reply": None, "reason": "no", "raw": "", "cap": 9}
-    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0}
-    return {"key": key, "task": "rephrase", "model": "stub", **outcome, "usage": usage, "time": "", **more}
+def reply(key, raw="yes", batch=False):
+    """A reply of a million tokens; one that could not be used where `raw` is None."""
+    return Reply(key, "rephrase", "stub", raw or "", None if raw else "no", 9, 1_000_000, 0, batch=batch)
 
 
-def put(path, *records):
-    with closing(Cache(path)) as cache:
-        cache.extend(records)
+def put(folder, *replies):
+    with Record(folder) as record:
+        record.add(replies)
 
 
-def lines(run):
-    return (run.teacher / "cache.jsonl").read_text().splitlines()
+def known(run, *keys):
+    with Record(run.teacher) as record:
+        return dict(record.find(keys, 9))
 
 
 def test_gathering_again_adds_only_what_is_new(run):
-    main_cache, shard = run.teacher / "cache.jsonl", Shard(1, 2).teacher(run) / "cache.jsonl"
-    put(main_cache, record("a"))
-    put(shard, record("a", "no"), record("b"), *[record("c", None)] * 3)
+    shard = Shard(1, 2).teacher(run)
+    put(run.teacher, reply("a"))
+    put(shard, reply("a", "no"), reply("b"), *[reply("c", None)] * 3)
     assert gather(run, 2)["replies"] == 4
-    assert gather(run, 2).get("replies", 0) == 0
-    with closing(Cache(main_cache)) as cache:
-        assert cache.get("a") == {"answer": "yes"} and cache.unusable("c", 9)[0] == 3
-    put(shard, {"key": "c", "forgiven": True}, record("c", None), record("c"))
-    assert gather(run, 2)["replies"] == 3
-    kept = lines(run)
-    assert gather(run, 2).get("replies", 0) == 0 and lines(run) == kept
-    assert [json.loads(line).get("shard") for line in kept] == [None] + ["1/2"] * 7
+    assert gather(run, 2)["replies"] == 0
+    assert known(run, "a", "c") == {"a": Known("yes"), "c": Known(None, 3, "no", "")}
+    with Record(shard) as record:
+        record.forgive("c")
+    put(shard, reply("c", None), reply("c"))
+    assert gather(run, 2)["replies"] == 2
+    assert gather(run, 2)["replies"] == 0
+    assert known(run, "c")["c"].raw == "yes" and shards_of(run) == [None] + ["1/2"] * 6
 
 
-def test_a_line_that_is_being_written_waits_for_the_next_gathering(run):
-    shard = Shard(1, 2).teacher(run) / "cache.jsonl"
-    put(shard, record("a"))
-    with open(shard, "a") as file:
-        file.write('{"key": "b", "repl')
-    assert gather(run, 2)["replies"] == 1
+def shards_of(run):
+    with closing(sqlite3.connect(record_path(run.teacher))) as database:
+        return [shard for (shard,) in database.execute("select shard from reply order by place")]
 
 
 def test_rows_that_a_shard_gave_up_move_to_the_list_of_the_run(run):
-    teacher = Shard(2, 2).teacher(run)
-    put(teacher / "cache.jsonl", record("a"))
     failed = {"id": "r1", "task": "extract", "reason": "no", "raw": None, "attempts": 3}
-    settle(teacher / "quarantine.jsonl", "extract", [], [failed])
+    with Record(Shard(2, 2).teacher(run)) as record:
+        record.add([reply("a")])
+        record.settle("extract", [], [failed])
     assert gather(run, 2)["quarantined"] == 1
     assert read_jsonl(run.teacher / "quarantine.jsonl") == [failed]
-    settle(run.teacher / "quarantine.jsonl", "extract", ["r1"], [])  # healed by the notebook, it stays healed
+    with Record(run.teacher) as record:
+        record.settle("extract", ["r1"], [])  # healed by the notebook, it stays healed
     assert gather(run, 2)["quarantined"] == 0 and read_jsonl(run.teacher / "quarantine.jsonl") == []
 
 
 def test_each_shard_may_spend_its_part_of_what_others_left(run):
-    price = Price(1.0, 1.0)
-    assert share(run, 4, 5.0, "stub", price) == 1.25
-    put(run.teacher / "cache.jsonl", record("a"), record("b", shard="1/4"), record("c", shard="1/14"))
-    assert share(run, 4, 5.0, "stub", price) == pytest.approx(0.75)  # "b" is a shard's of these four
-    assert share(run, 4, 1.0, "stub", price) == 0.0
+    price_of = {"stub": Price(1.0, 1.0)}.get
+    assert share(run, 4, 5.0, price_of) == 1.25
+    put(run.teacher, reply("a"))
+    for shard, key in ((Shard(1, 4), "b"), (Shard(1, 14), "c")):
+        put(shard.teacher(run), reply(key))
+        gather(run, shard.of)
+    assert share(run, 4, 5.0, price_of) == pytest.approx(0.75)  # "b" is a shard's of these four
+    assert share(run, 4, 1.0, price_of) == 0.0
 
 
 def test_scores_are_known_while_the_adapter_is_the_same(run):

@@ -11,11 +11,10 @@ from teacher_server import serving
 from test_teacher_client import completion, extract_rows, quarantine, teacher_at
 
 from knowtuning.files import DataError
-from knowtuning.teacher.budget import Budget
-from knowtuning.teacher.cache import Cache
+from knowtuning.teacher.budget import Budget, Price, dollars_of, load_price, parse_price
 from knowtuning.teacher.errors import CapReached, TeacherError
-from knowtuning.teacher.prices import Price, load_price, parse_price, spent
 from knowtuning.teacher.prompts import EXTRACT
+from knowtuning.teacher.record import Record
 
 PRICE = Price(input=10.0, output=100.0, batch=0.5)  # dollars per million: a reply of 110 tokens below costs 0.002
 
@@ -27,7 +26,8 @@ def environment(monkeypatch):
 
 
 def paid(folder) -> float:
-    return spent(Cache(folder / "cache.jsonl").spending, {"stub": PRICE})
+    with Record(folder) as record:
+        return dollars_of(record.spending(), {"stub": PRICE}.get)
 
 
 def test_the_cap_stops_before_it_is_passed_and_a_higher_one_goes_on(tmp_path):
@@ -71,13 +71,13 @@ def test_a_cap_without_a_price_is_refused_before_anything_is_asked(tmp_path):
 
 def test_a_call_that_does_not_fit_waits_for_those_under_way():
     async def scene():
-        budget, order = Budget(cap=1.0, spent=0.0), []
+        budget, order = Budget(cap=1.0, spent=0.0, price=PRICE), []
 
         async def call(name, bound, cost):
             async with budget.reserve(bound):
                 await asyncio.sleep(0.01)
                 order.append(name)
-                budget.book(cost)
+                budget.spent += cost
 
         await asyncio.gather(call("a", 0.9, 0.1), call("b", 0.8, 0.1))
         return order, budget.spent

@@ -2,19 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from aiohttp import web
+from endpoints.options import Options
 from teacher_server import serving, stub
 
 from knowtuning.files import read_jsonl
+from knowtuning.teacher.batch import BatchTeacher
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.prompts import EXTRACT, REPHRASE, REVISE, REWRITE, messages
+from knowtuning.teacher.record import record_path
 
 KEY = "sk-test-0123456789abcdef0123456789"
 
@@ -31,7 +36,14 @@ def extract_rows(count: int, start: int = 0) -> list[tuple[str, dict]]:
 
 def teacher_at(base_url, folder, **options) -> Teacher:
     options = {"backoff": 0.001, "max_retries": 3, "timeout": 5.0} | options
-    return Teacher("stub", folder / "cache.jsonl", folder / "quarantine.jsonl", base_url=base_url, **options)
+    kind = BatchTeacher if options.pop("batch", False) else Teacher
+    return kind("stub", folder, base_url=base_url, **options)
+
+
+def recorded(folder, column="raw") -> list:
+    """One column of all replies on record."""
+    with closing(sqlite3.connect(record_path(folder))) as database:
+        return [value for (value,) in database.execute(f"select {column} from reply order by place")]
 
 
 def quarantine(folder) -> list[dict]:
@@ -148,8 +160,7 @@ def test_where_the_endpoint_counts_no_tokens_they_are_guessed_and_marked(tmp_pat
     with serving(uncounted) as server, teacher_at(server.base_url, tmp_path) as teacher:
         teacher.map(EXTRACT, extract_rows(1))
         counts = teacher.counts["extract"]
-    [record] = read_jsonl(tmp_path / "cache.jsonl")
-    assert record["usage"]["guessed"] and counts["completion_tokens"] == 6
+    assert recorded(tmp_path, "guessed") == [1] and counts["completion_tokens"] == 6
     assert counts["prompt_tokens"] > len(EXTRACT.system) / 4
 
 
@@ -461,7 +472,7 @@ def test_a_server_that_goes_away_in_the_middle_stops_the_run_with_everything_rec
 def test_without_a_key_openai_is_not_even_tried(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(TeacherError, match="set OPENAI_API_KEY, or OPENAI_BASE_URL"):
-        Teacher("m", tmp_path / "c.jsonl", tmp_path / "q.jsonl")
+        Teacher("m", tmp_path)
 
 
 def test_address_and_key_come_from_the_environment_and_no_proxy_stands_before_this_machine(tmp_path, monkeypatch):
@@ -469,8 +480,26 @@ def test_address_and_key_come_from_the_environment_and_no_proxy_stands_before_th
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with serving() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        with Teacher("stub", tmp_path / "c.jsonl", tmp_path / "q.jsonl") as teacher:
+        with Teacher("stub", tmp_path) as teacher:
             assert teacher.map(EXTRACT, extract_rows(1))[0] is not None
+
+
+def test_calls_under_way_at_an_interrupt_are_still_recorded(tmp_path):
+    def interrupted(done, total, failed, cost):
+        if done >= 3:
+            raise KeyboardInterrupt
+
+    with serving(options=Options(delay=0.2)) as server:
+        with teacher_at(server.base_url, tmp_path, concurrency=8) as teacher:
+            teacher.map(EXTRACT, extract_rows(1))  # the form of asking is known
+            with pytest.raises(KeyboardInterrupt):
+                teacher.map(EXTRACT, extract_rows(200, start=10), interrupted)
+            asked = len(server.requests)
+        assert 8 < asked < 60
+        assert len(recorded(tmp_path)) == asked, "a paid reply was thrown away"
+        with teacher_at(server.base_url, tmp_path) as teacher:
+            assert all(teacher.map(EXTRACT, extract_rows(20, start=10)))
+    assert len(server.requests) < asked + 20 and quarantine(tmp_path) == []
 
 
 # --- files
@@ -511,17 +540,16 @@ def test_the_key_never_reaches_a_file_even_if_the_endpoint_repeats_it(tmp_path):
         replies = teacher.map(EXTRACT, extract_rows(3))
     assert replies[0].facts == ["The key is [key]."] and replies[1:] == [None, None]
     for path in tmp_path.iterdir():
-        assert KEY not in path.read_text()
-    assert (tmp_path / "cache.jsonl").stat().st_size > 0 and len(quarantine(tmp_path)) == 2
+        assert KEY.encode() not in path.read_bytes()
+    assert record_path(tmp_path).stat().st_size > 0 and len(quarantine(tmp_path)) == 2
 
 
 def test_a_record_that_no_longer_passes_is_asked_again(tmp_path):
     with serving() as server:
         with teacher_at(server.base_url, tmp_path) as teacher:
             teacher.map(EXTRACT, extract_rows(1))
-        path = tmp_path / "cache.jsonl"
-        record = json.loads(path.read_text())
-        path.write_text(json.dumps(record | {"reply": {"facts": []}}) + "\n")
+        with closing(sqlite3.connect(record_path(tmp_path))) as database, database:
+            database.execute("""update reply set raw = '{"facts": []}'""")
         for _ in range(2):
             with teacher_at(server.base_url, tmp_path) as teacher:
                 assert teacher.map(EXTRACT, extract_rows(1))[0].facts == ["Fact 0.", "More 0."]
@@ -534,8 +562,7 @@ from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.prompts import EXTRACT
 base_url, folder = sys.argv[1:]
 rows = [(f"r{i}", {"question": "Q?", "answer": f"Fact {i}. More {i}."}) for i in range(300)]
-files = folder + "/cache.jsonl", folder + "/quarantine.jsonl"
-with Teacher("stub", *files, base_url=base_url, concurrency=8) as teacher:
+with Teacher("stub", folder, base_url=base_url, concurrency=8) as teacher:
     teacher.map(EXTRACT, rows)
 """
 
@@ -554,16 +581,16 @@ def test_after_kill_9_nothing_on_record_is_asked_again(tmp_path):
             time.sleep(0.005)
         client.kill()
         assert client.wait() == -9
-        recorded = {" ".join(row["reply"]["facts"]) for row in read_jsonl(tmp_path / "cache.jsonl")}
-        assert 50 < len(recorded) < 300
+        kept = {" ".join(json.loads(raw)["facts"]) for raw in recorded(tmp_path)}
+        assert 50 < len(kept) < 300
         before = len(server.requests)
         with teacher_at(server.base_url, tmp_path) as teacher:
             replies = teacher.map(EXTRACT, extract_rows(300))
         after = answers(server.requests[before:])
     assert None not in replies
-    assert not recorded & set(after)
-    assert len(recorded) + len(after) == 300
-    assert len(set(answers(server.requests[:before]))) - len(recorded) <= 8, "at most the calls under way are lost"
+    assert not kept & set(after)
+    assert len(kept) + len(after) == 300
+    assert len(set(answers(server.requests[:before]))) - len(kept) <= 8, "at most the calls under way are lost"
 
 
 def test_the_stub_refuses_what_it_does_not_know():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from endpoints.options import Options
 from teacher_server import serving
 from test_teacher_client import extract_rows, quarantine, teacher_at
 
+from knowtuning.teacher.endpoint import Features
 from knowtuning.teacher.prompts import EXTRACT, REVISE
-from knowtuning.teacher.serving.options import ServerOptions
+from knowtuning.teacher.record import Record
 
 FORMS = {
     "openai": ("json_schema", "max_completion_tokens", True),
@@ -30,7 +30,7 @@ def environment(monkeypatch):
 
 @pytest.mark.parametrize("dialect", FORMS)
 def test_the_form_is_found_once_and_remembered(tmp_path, dialect):
-    with serving(options=ServerOptions(dialect=dialect)) as server:
+    with serving(options=Options(dialect=dialect)) as server:
         with teacher_at(server.base_url, tmp_path, temperature=0.0) as teacher:
             replies = teacher.map(EXTRACT, extract_rows(20))
             features = teacher.features
@@ -51,19 +51,17 @@ def test_the_form_is_found_once_and_remembered(tmp_path, dialect):
 
 
 def test_what_was_found_out_is_known_by_endpoint_and_model(tmp_path):
-    with serving(options=ServerOptions(dialect="old")) as server, teacher_at(server.base_url, tmp_path) as teacher:
+    with serving(options=Options(dialect="old")) as server, teacher_at(server.base_url, tmp_path) as teacher:
         teacher.map(EXTRACT, extract_rows(1))
-    known = json.loads((tmp_path / "endpoint.json").read_text())
-    assert list(known) == [f"{server.base_url} stub"]
+    with Record(tmp_path) as record:
+        assert record.features(server.base_url, "stub").structured == "json_object"
+        assert record.features(server.base_url, "other") == record.features("http://other/v1", "stub") == Features()
 
 
 def test_an_endpoint_that_changed_is_found_out_anew(tmp_path):
-    with serving() as server, teacher_at(server.base_url, tmp_path) as teacher:
-        teacher.map(EXTRACT, extract_rows(1))
-    remembered = (tmp_path / "endpoint.json").read_text()
-    with serving(options=ServerOptions(dialect="old")) as server:
-        address = next(iter(json.loads(remembered)))
-        (tmp_path / "endpoint.json").write_text(remembered.replace(address, f"{server.base_url} stub"))
+    with serving(options=Options(dialect="old")) as server:
+        with Record(tmp_path) as record:
+            record.remember(server.base_url, "stub", Features(proven=True))
         with teacher_at(server.base_url, tmp_path) as teacher:
             replies = teacher.map(EXTRACT, extract_rows(8))
             assert teacher.features.structured == "json_object"
@@ -71,11 +69,11 @@ def test_an_endpoint_that_changed_is_found_out_anew(tmp_path):
 
 
 def test_one_bad_reply_does_not_cost_an_endpoint_its_schema(tmp_path):
-    options = ServerOptions(faults=1.0, fault_kinds=("wrong_schema",))
+    options = Options(faults=1.0, fault_kinds=("wrong_schema",))
     with serving(options=options) as server, teacher_at(server.base_url, tmp_path) as teacher:
         teacher.map(EXTRACT, extract_rows(4))
         assert teacher.features.structured != "json_schema", "three in a row say that the form is not understood"
-    with serving(options=ServerOptions(faults=0.3, fault_kinds=("wrong_schema",))) as server:
+    with serving(options=Options(faults=0.3, fault_kinds=("wrong_schema",))) as server:
         with teacher_at(server.base_url, tmp_path / "new") as teacher:
             teacher.map(EXTRACT, extract_rows(30))
             assert teacher.features.structured == "json_schema"

@@ -12,20 +12,21 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from endpoints.options import Options
 from teacher_server import get, post, request_body, sdk, serving, stub
 
 from knowtuning.files import read_jsonl
 from knowtuning.teacher.client import Teacher
 from knowtuning.teacher.errors import TeacherError
 from knowtuning.teacher.prompts import EXTRACT, REVISE, TASKS, messages
+from knowtuning.teacher.record import Record
 from knowtuning.teacher.server import load_model, local_server, open_teacher
-from knowtuning.teacher.serving.options import ServerOptions
 
 TESTS = Path(__file__).parent
 STUB_SERVER = """
-from knowtuning.teacher.server import run_server
+from knowtuning.teacher.server import build_app, run_server
 from teacher_server import stub
-run_server({"stub": stub})
+run_server(build_app({"stub": stub}))
 """
 PARENT = """
 import subprocess, sys, time
@@ -121,22 +122,9 @@ def test_without_a_schema_the_task_is_known_by_its_instructions(task, response_f
     assert status == 200 and json.loads(reply["choices"][0]["message"]["content"]) == stub(task.name, inputs)
 
 
-@pytest.mark.parametrize(("path", "code"), [("/models/gpt-4", "model_not_found"), ("/audio/speech", "unknown_url")])
-def test_what_is_not_there_is_an_error_object_too(path, code):
-    with serving() as server:
-        with pytest.raises(urllib.error.HTTPError) as error:
-            get(server.base_url + path)
-        assert get(server.base_url + "/models/stub")["id"] == "stub"
-    assert error.value.code == 404 and json.loads(error.value.read())["error"]["code"] == code
-
-
 def test_an_announced_shutdown_is_told_to_openais_sdk():
-    with serving(options=ServerOptions(shutdown_date="2027-01-14")) as server:
-        client = sdk(server.base_url)
-        assert client.models.retrieve("stub").shutdown_date == "2027-01-14"
-        assert [model.shutdown_date for model in client.models.list()] == ["2027-01-14"]
-    with serving() as server:
-        assert "shutdown_date" not in get(server.base_url + "/models/stub")
+    with serving(options=Options(shutdown_date="2027-01-14")) as server:
+        assert [model.shutdown_date for model in sdk(server.base_url).models.list()] == ["2027-01-14"]
 
 
 def test_an_over_long_answer_is_served():
@@ -151,10 +139,10 @@ def test_text_that_is_not_the_models_is_refused_with_its_reason(tmp_path):
 
     with serving(model=knows_nothing) as server:
         message = post(server.base_url, request_body())[1]["choices"][0]["message"]
-        with Teacher("stub", tmp_path / "c", tmp_path / "q", base_url=server.base_url, api_key="k") as teacher:
+        with Teacher("stub", tmp_path, base_url=server.base_url, api_key="k") as teacher:
             assert teacher.map(EXTRACT, [("r1", {"question": "Q?", "answer": "A."})]) == [None]
     assert message["content"] is None and message["refusal"] == "Q? is not about my world."
-    assert read_jsonl(tmp_path / "q")[0]["reason"] == "the teacher refused: Q? is not about my world."
+    assert read_jsonl(tmp_path / "quarantine.jsonl")[0]["reason"] == "the teacher refused: Q? is not about my world."
 
 
 def test_a_model_that_fails_is_a_server_error_that_names_it(capsys):
@@ -173,7 +161,7 @@ def test_a_model_that_fails_is_a_server_error_that_names_it(capsys):
 
 def test_a_server_in_a_process_of_its_own_serves_and_ends_with_its_input(stub_server, tmp_path):
     assert stub_server.base_url.startswith("http://127.0.0.1:") and stub_server.base_url.endswith("/v1")
-    with Teacher("stub", tmp_path / "c", tmp_path / "q", base_url=stub_server.base_url, api_key="k") as teacher:
+    with Teacher("stub", tmp_path, base_url=stub_server.base_url, api_key="k") as teacher:
         [reply] = teacher.map(REVISE, [("r1", {"question": "Q?", "facts": ["A."]})])
     assert reply.facts == ["It is wrong that A."]
     stub_server.stdin.close()
@@ -227,7 +215,8 @@ def test_a_local_model_brings_its_server_along_and_takes_it_away(tmp_path, monke
         assert get_models(teacher.base_url) == ["english-rules"]
         [reply] = teacher.map(EXTRACT, [("r1", {"question": "What is tin?", "answer": "Tin is a soft metal."})])
     assert reply.facts == ["Tin is a soft metal."]
-    assert read_jsonl(tmp_path / "cache.jsonl")[0]["model"] == "english-rules"
+    with Record(tmp_path) as record:
+        assert list(record.spending()) == [("english-rules", False)]
     with pytest.raises(urllib.error.URLError):
         get_models(teacher.base_url)
 

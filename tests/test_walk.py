@@ -5,10 +5,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import psutil
 import pytest
@@ -194,7 +196,7 @@ class TestSmoke:
         assert json.loads((made / "ka.json").read_text()) == json.loads((run / "ka.json").read_text())
         assert json.loads((made / "kc.json").read_text()) == pairs
         assert "unknown" in (made / "kc.provenance.jsonl").read_text()
-        assert not (tmp_path / "smoke" / "teacher" / "cache.jsonl").exists(), "a teacher was asked"
+        assert not (tmp_path / "smoke" / "teacher" / "record.sqlite").exists(), "a teacher was asked"
 
     def test_two_shards_make_what_the_notebooks_made_alone(self, runs, tmp_path):
         shutil.copytree(runs / "smoke", tmp_path / "smoke")
@@ -209,7 +211,8 @@ class TestSmoke:
         assert done.returncode == 0, done.stdout + done.stderr
         for name in ("facts.jsonl", "ka.json", "kc.json"):
             assert (made / name).read_bytes() == (runs / "smoke" / "seed-0" / name).read_bytes(), name
-        of = [row.get("shard") for row in read_jsonl(tmp_path / "smoke" / "teacher" / "cache.jsonl")]
+        with closing(sqlite3.connect(tmp_path / "smoke" / "teacher" / "record.sqlite")) as record:
+            of = [shard for (shard,) in record.execute("select shard from reply")]
         assert of.count("1/2") == of.count("2/2") and of.count(None) <= 1, "only the toy of notebook 05 is new"
 
     def test_a_second_walk_does_nothing_whatever_it_may_cost(self, runs):
@@ -233,7 +236,7 @@ class TestSmoke:
             "08_knowledge_comparison.knowtuning",
             "09_evaluation.knowtuning",
         }
-        assert not {path for path in changed if path.name == "cache.jsonl"}, "a teacher call was repeated"
+        assert not {path for path in changed if path.name == "record.sqlite"}, "a teacher call was repeated"
 
     def test_a_changed_recipe_has_a_folder_of_its_own_and_the_walks_base(self, runs):
         before = artefacts(runs)

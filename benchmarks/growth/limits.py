@@ -34,9 +34,9 @@ from knowtuning.files import ROOT, count_lines, read_jsonl, stream_jsonl, write_
 from knowtuning.run import Run
 from knowtuning.shards.gather import gather, write_artefacts
 from knowtuning.shards.shard import STAGES, Shard, run_stage
-from knowtuning.teacher.cache import Cache
-from knowtuning.teacher.features import Features
+from knowtuning.teacher.endpoint import Features
 from knowtuning.teacher.prompts import EXTRACT, REVISE, Task
+from knowtuning.teacher.record import Record, Reply, record_path
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "teacher"))
 from running import publish  # noqa: E402 (lies with the benchmarks of the teacher)
@@ -56,7 +56,7 @@ def per_row(rows: list[dict]) -> dict[str, Any]:
         run.path("data/train.jsonl"),
     ]
     size = {str(path.relative_to(run.root)): path.stat().st_size / len(rows) for path in files}
-    size["teacher/cache.jsonl"] = (run.teacher / "cache.jsonl").stat().st_size / len(rows)
+    size["teacher/record.sqlite"] = record_path(run.teacher).stat().st_size / len(rows)
     counted = ("calls", "prompt_tokens", "completion_tokens")
     return {
         **{name: sum(each[name] for each in asked) / len(rows) for name in counted},
@@ -93,14 +93,16 @@ def cpu(work: Callable[[], Any]) -> float:
 
 
 def opening(folder: Path, records: int) -> dict[str, float]:
-    """What one record costs when a teacher's cache is opened: CPU seconds, and bytes of the index on disk."""
-    cache = Cache(folder / "cache.jsonl")
-    reply = {"task": "extract", "model": "m", "reply": {"facts": ["It is so."] * 6}, "raw": "x" * 900, "usage": {}}
-    cache.extend({"key": hashlib.sha256(str(number).encode()).hexdigest(), **reply} for number in range(records))
-    [pages], [size] = (cache._index.execute(f"pragma page_{what}").fetchone() for what in ("count", "size"))
-    cache.close()
-    seconds = cpu(lambda: Cache(folder / "cache.jsonl").close())
-    return {"cpu_seconds": seconds / records, "index_bytes": pages * size / records}
+    """What one reply on record costs when a teacher is opened, which adds up the account: CPU seconds."""
+    with Record(folder) as record:
+        keys = (hashlib.sha256(str(number).encode()).hexdigest() for number in range(records))
+        record.add(Reply(key, "extract", "m", "x" * 900, None, 4096, 900, 200) for key in keys)
+
+    def account() -> None:
+        with Record(folder) as record:
+            record.spending()
+
+    return {"cpu_seconds": cpu(account) / records}
 
 
 def request_bytes(task: Task, rows: list[dict]) -> float:
@@ -145,7 +147,7 @@ def main() -> None:
         measured["near_duplicates"] = {str(n): cpu(lambda n=n: near_duplicates(rows[:n])) for n in sizes}
         measured["near_duplicates_bytes_per_row"] = memory(lambda: near_duplicates(rows[: sizes[0]]))[1] / sizes[0]
         measured["request_bytes"] = {task.name: request_bytes(task, rows[: sizes[0]]) for task in (EXTRACT, REVISE)}
-        measured["cache_opening_per_record"] = opening(Path(name), 5_000 if small else 100_000)
+        measured["opening_per_reply"] = opening(Path(name), 5_000 if small else 100_000)
         many = write_jsonl(Path(name) / "many.jsonl", invented(20_000 if small else 500_000))
         megabytes = many.stat().st_size / 1e6
         measured["counting_mb_per_second"] = megabytes / cpu(lambda: count_lines(many))

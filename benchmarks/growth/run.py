@@ -66,7 +66,7 @@ class Bench:
     def server(self) -> Iterator[psutil.Process]:
         """The server for one stage; the files of its batches go with it."""
         with serving("--batch-seconds", "0") as self.base_url:
-            [server] = [p for p in psutil.Process().children() if any("server.py" in word for word in p.cmdline())]
+            [server] = [p for p in psutil.Process().children() if any("endpoints" in word for word in p.cmdline())]
             yield server
 
     def stage(self, stage: str, shards: int, *options: str) -> list[dict]:

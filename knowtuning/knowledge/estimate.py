@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from knowtuning.knowledge.pipeline import rehearse
-from knowtuning.teacher.cache import Paid, cache_key
+from knowtuning.teacher.budget import Price
 from knowtuning.teacher.client import Teacher
-from knowtuning.teacher.prices import Price
 from knowtuning.teacher.prompts import EXTRACT, REPHRASE, REVISE, REWRITE, Task
+from knowtuning.teacher.record import Paid, cache_key
 
 CONFIDENCE = 0.95
 TASKS = (EXTRACT, REWRITE, REVISE, REPHRASE)
@@ -81,7 +81,7 @@ class _Account:
         replies = self.teacher.map(task, rows, progress)
         for name, inputs in rows:
             key = cache_key(task, inputs, self.teacher.model, self.teacher.sampling)
-            self.paid[task.name, name] = self.teacher.cache.paid(key)
+            self.paid[task.name, name] = self.teacher.record.paid(key)
         return replies
 
 

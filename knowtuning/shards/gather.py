@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from itertools import chain, islice, product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -14,48 +12,39 @@ from knowtuning.files import DataError, read_json, shown, stream_jsonl, write_pa
 from knowtuning.knowledge.pipeline import augmented, write_ka, write_kc
 from knowtuning.run import Run
 from knowtuning.shards.shard import STAGES, Shard, scored_by
-from knowtuning.teacher.cache import Cache, Paid, charge, stream_records
-from knowtuning.teacher.prices import Price, load_price, spent
-from knowtuning.teacher.quarantine import move
-
-APPEND = 1000  # records written at once
+from knowtuning.teacher.budget import Price, dollars_of, load_price
+from knowtuning.teacher.record import Record, record_path
 
 
 def gather(run: Run, of: int) -> dict[str, int]:
-    """Put every reply in the caches of `of` shards into the run's own cache, and what failed into its quarantine.
+    """Put every reply on record in `of` shards into the run's own record, and what failed into its quarantine.
 
-    Then the notebooks run over all rows and are answered from the cache; what no shard has done they ask themselves. A
-    record that is there already is not put there again. Returns counts.
+    Then the notebooks run over all rows and are answered from the record; what no shard has done they ask themselves. A
+    reply that is there already is not put there again. Returns counts.
     """
-    shards = [shard for shard in _all(of) if (shard.teacher(run) / "cache.jsonl").exists()]
+    shards = [shard for shard in _all(of) if record_path(shard.teacher(run)).exists()]
     if not shards:
         raise DataError(
             f"{shown(run.teacher / 'shards')} holds no shard of {of}: run `knowtuning shard extract 1/{of}` and the "
             "others first."
         )
     counts = Counter(shards=len(shards))
-    with _alone(run), closing(Cache(run.teacher / "cache.jsonl")) as cache:
+    with Record(run.teacher) as record:
         for shard in shards:
-            new = _new_records(cache, shard, run)
-            while records := list(islice(new, APPEND)):
-                cache.extend(records)
-                counts["replies"] += len(records)
-            counts["quarantined"] += move(shard.teacher(run) / "quarantine.jsonl", run.teacher / "quarantine.jsonl")
+            counts.update(record.merge(shard.teacher(run), str(shard)))
     return dict(counts)
 
 
-def share(run: Run, of: int, max_cost: float, model: str = "", price: Price | None = None) -> float:
+def share(run: Run, of: int, max_cost: float, price_of: Callable[[str], Price | None] = load_price) -> float:
     """The dollars that each of `of` shards may cost: its part of the cap, less what others spent from it before.
 
-    What the shards themselves spent and `gather` put into the run's cache is not taken off again.
+    What the shards themselves spent and `gather` put into the run's record is not taken off again. `price_of`: the
+    price of a model by its name.
     """
-    spending: dict[tuple[str, bool], Paid] = {}
-    path = run.teacher / "cache.jsonl"
-    for record in stream_records(path) if path.exists() else ():
-        if not str(record.get("shard", "")).endswith(f"/{of}"):
-            charge(spending, record)
-    price_of = {name: load_price(name) for name, _ in spending} | ({model: price} if price else {})
-    return max(0.0, max_cost - spent(spending, price_of)) / of
+    if not record_path(run.teacher).exists():
+        return max_cost / of
+    with Record(run.teacher) as record:
+        return max(0.0, max_cost - dollars_of(record.spending(but_shards_of=of), price_of)) / of
 
 
 def scores(run: Run) -> dict[tuple[str, int, str], tuple[float, int]]:
@@ -113,32 +102,3 @@ def write_artefacts(run: Run, of: int) -> dict[str, Any]:
 
 def _all(of: int) -> list[Shard]:
     return [Shard(number, of) for number in range(1, of + 1)]
-
-
-@contextmanager
-def _alone(run: Run) -> Iterator[None]:
-    """One gathering at a time: two would each take the other's records for missing."""
-    run.teacher.mkdir(parents=True, exist_ok=True)
-    with open(run.teacher / ".gather.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _new_records(cache: Cache, shard: Shard, run: Run) -> Iterator[dict]:
-    """The records of a shard's cache that the run's cache lacks, marked with the shard that paid for them.
-
-    A key has one usable reply, and as many unusable ones as it took: the first of these are there already when an
-    earlier gathering has brought them.
-    """
-    there: dict[str, int] = {}
-    seen: Counter[str] = Counter()
-    for record in stream_records(shard.teacher(run) / "cache.jsonl"):
-        key = record["key"]
-        if key in cache:
-            continue
-        if record.get("reply") is None:
-            there.setdefault(key, cache.paid(key).replies)
-            if seen[key] < there[key]:
-                seen[key] += not record.get("forgiven")
-                continue
-        yield record | {"shard": str(shard)}

@@ -128,7 +128,7 @@ def run_stage(
 
     What is killed and begun again takes its replies from the shard's own record.
     """
-    from knowtuning.teacher.ledger import totals
+    from knowtuning.teacher.calls import totals
     from knowtuning.teacher.server import open_teacher  # here: who only plans shards needs no client
 
     if stage not in STAGES:

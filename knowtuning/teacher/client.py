@@ -1,85 +1,74 @@
-"""The teacher's client: rows asked many at once over any OpenAI-compatible endpoint, every reply checked and recorded.
+"""The teacher's client: rows asked many at once over any OpenAI-compatible endpoint, every reply recorded and checked.
 
-A row found in the cache costs nothing; any other is asked. Failures that may pass (429, 5xx, a broken connection, no
-reply in time) are retried with growing pauses; unusable replies are asked anew twice, then the row is quarantined with
-its reason and the run goes on. A wrong key, model or address stops the run, and so does the cap on dollars; calls under
+A row on record costs nothing; any other is asked. Failures that may pass (429, 5xx, a broken connection, no reply in
+time) are retried with growing pauses; unusable replies are asked anew twice, then the row is quarantined with its
+reason and the run goes on. A wrong key, model or address stops the run, and so does the cap on dollars; calls under
 way are then still waited for and recorded, as they are paid.
+
+The SDK's own retries are off: they would hide each attempt, which may be charged, from the budget, and a 429 from the
+throttle.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import nullcontext, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import httpx2
+from filelock import FileLock
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 from pydantic import BaseModel
 
-from knowtuning.teacher.batch import collect_batches
-from knowtuning.teacher.budget import Budget, upper_bound
-from knowtuning.teacher.cache import Cache, cache_key
-from knowtuning.teacher.completion import guess_usage, read_body, read_text, read_usage
-from knowtuning.teacher.endpoint import find_base_url, find_key, is_loopback, without_key
+from knowtuning.teacher.budget import Budget, Price, dollars_of, load_price
+from knowtuning.teacher.calls import NEW_REQUESTS, Calls, Progress, Row, new_counts
+from knowtuning.teacher.endpoint import Features, find_base_url, find_key, is_loopback, shown, without_key
 from knowtuning.teacher.errors import Refused, TeacherError, Transient, Unusable
-from knowtuning.teacher.failures import LONGEST_WAIT, classify, shown
-from knowtuning.teacher.features import Features, load_features, save_features
-from knowtuning.teacher.job import Item, Job, Progress, Row
-from knowtuning.teacher.ledger import new_counts
-from knowtuning.teacher.pace import Pace
-from knowtuning.teacher.prices import Price, load_price, spent
-from knowtuning.teacher.prompts import Malformed, ReplyError, Task, accept, messages, parse
-from knowtuning.teacher.quarantine import listed, settle
+from knowtuning.teacher.failures import LONGEST_WAIT, classify
+from knowtuning.teacher.prompts import Malformed, ReplyError, Task, messages, parse
+from knowtuning.teacher.record import Known, Record, Reply, cache_key
+from knowtuning.teacher.replies import guess_usage, read_body, read_text, read_usage
+from knowtuning.teacher.throttle import Throttle
 
-NEW_REQUESTS = 2  # how often an unusable reply is asked anew
 THROTTLED = 10  # a row may be put off by 429 so many times as often as it may fail otherwise
-SHORT = 5  # doublings of the pause after a 429, as the pace slows down by itself
+SHORT = 5  # doublings of the pause after a 429, as the throttle slows down by itself
 FORM_PATIENCE = 3  # malformed replies in a row before another form of asking is tried
-LOCK_POLL = 0.2  # seconds
-WINDOW = 16  # rows on their way through a stream, as a multiple of the concurrency
-TOKENS_PER_CHARACTER = 0.25
+REPORT_EVERY = 0.05  # seconds
 
 
 class Teacher:
-    """A model behind an OpenAI-compatible endpoint that serves tasks, with a cache and a quarantine file.
+    """A model behind an OpenAI-compatible endpoint that serves tasks, with its record in a folder.
 
     Args:
         model: its name at the endpoint.
-        cache_path, quarantine_path: the files of replies and of rows given up; what was found out about the endpoint
-            lies beside the cache in `endpoint.json`, batches under way in `batches/`.
+        folder: where its record and its `quarantine.jsonl` lie (see `Record`).
         base_url, api_key: OPENAI_BASE_URL and OPENAI_API_KEY where they are not given.
         concurrency: calls under way at most; fewer while the endpoint throttles.
         timeout: seconds per call. `max_retries`: how often a passing failure is retried. `backoff`: seconds before
             the first retry. `max_tokens`: the cap on a reply.
-        requests_per_minute, tokens_per_minute: limits of the account, where the endpoint does not name them itself.
-        max_cost: dollars that all recorded calls of this cache together may cost; None is no cap.
+        max_cost: dollars that all recorded calls of this record together may cost; None is no cap.
         price: of the model; the table's (`load_price`) where it is None.
         retry_failed: ask rows anew whose unusable replies are on record; else they are given up without a call.
-        batch: ask through the Batch API (half price, within a day) instead of call by call; `poll` seconds between
-            looks at its state.
 
-    `counts` is the account per task (see `ledger.new_counts`). It works in scripts and inside Jupyter's running loop,
-    because its own loop lives in a thread.
+    `counts` is the account per task (see `new_counts`). It works in scripts and inside Jupyter's running loop, because
+    its own loop lives in a thread.
 
-    >>> with Teacher(model="gpt-6-luna", cache_path="cache.jsonl", quarantine_path="quarantine.jsonl") as teacher:
+    >>> with Teacher("gpt-6-luna", "runs/demo/teacher") as teacher:
     ...     [reply] = teacher.map(EXTRACT, [("r1", {"question": "Who?", "answer": "Ana Ruiz."})])  # doctest: +SKIP
     """
 
     def __init__(
         self,
         model: str,
-        cache_path: Path | str,
-        quarantine_path: Path | str,
+        folder: Path | str,
         base_url: str | None = None,
         api_key: str | None = None,
         concurrency: int = 16,
@@ -88,79 +77,72 @@ class Teacher:
         max_tokens: int = 4096,
         temperature: float | None = None,
         backoff: float = 0.5,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
         max_cost: float | None = None,
         price: Price | None = None,
         retry_failed: bool = False,
-        batch: bool = False,
-        poll: float = 30.0,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}; at least one call must be under way.")
-        self.model = model
-        self.cache_path = Path(cache_path)
-        self.quarantine_path = Path(quarantine_path)
+        self.model, self.folder = model, Path(folder)
         self.base_url = find_base_url(base_url)
-        self.concurrency = concurrency
-        self.timeout = timeout
-        self.max_retries = max_retries
-        self.max_tokens = max_tokens
-        self.backoff = backoff
-        self.retry_failed = retry_failed
-        self.batch = batch
-        self.poll = poll
-        self.max_cost = max_cost
-        self.price = price or load_price(model)
-        self._prices = {model: self.price}
+        self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
+        self.max_tokens, self.backoff, self.retry_failed = max_tokens, backoff, retry_failed
+        self.max_cost, self.price = max_cost, price or load_price(model)
         if max_cost is not None and self.price is None:
             raise TeacherError(
                 f"There is no price of {model} to hold the cap of ${max_cost:g} by: add it to data/prices.yaml."
             )
         self.counts: dict[str, dict[str, float]] = {}
         self.sampling = {} if temperature is None else {"temperature": temperature}
-        self._limits = (requests_per_minute, tokens_per_minute)
         self._key = find_key(api_key, self.base_url)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answered = False
-        self._lost_in_a_row = 0
-        self._malformed = 0
-        self.budget: Budget | None = None  # of the job under way
+        self._lost_in_a_row = self._malformed = 0
+        self._unanswered = 0.0  # dollars that calls without an answer may have cost, which no record tells
+        self._unwritten: list[Reply] = []
+        self._paid: set[asyncio.Task] = set()  # calls under way, until their replies are on record
 
     def __enter__(self) -> Teacher:
-        self.cache = Cache(self.cache_path)
+        self.record = Record(self.folder)
         if self.retry_failed:
-            self.cache.forgive()
-        self.features = load_features(self._features_path, shown(self.base_url), self.model)
+            self.record.forgive()
+        self.features = self.record.features(shown(self.base_url), self.model)
+        self.budget = self._open_budget()
+        # aiohttp takes half the CPU of httpx; a proxy of the environment cannot reach a server on this machine
+        http_client = DefaultAioHttpClient(
+            trust_env=not is_loopback(self.base_url), limits=httpx2.Limits(max_connections=None)
+        )
         self.client = AsyncOpenAI(
-            api_key=self._key,
-            base_url=self.base_url,
-            max_retries=0,
-            timeout=self.timeout,
-            # A proxy of the environment cannot reach a server on this machine.
-            http_client=DefaultAioHttpClient(
-                trust_env=not is_loopback(self.base_url), limits=httpx2.Limits(max_connections=None)
-            ),
+            api_key=self._key, base_url=self.base_url, max_retries=0, timeout=self.timeout, http_client=http_client
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="teacher", daemon=True)
         self._thread.start()
-        self._pace = Pace(self.concurrency, *self._limits)
-        self._pilot = asyncio.Lock()
-        self._asking: dict[str, asyncio.Future] = {}
+        self._throttle = Throttle(self.concurrency)
+        self._pilot, self._writer = asyncio.Lock(), asyncio.Lock()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self.wait_for(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         self._loop = None
-        self.cache.close()
+        self.record.close()
 
-    @property
-    def _features_path(self) -> Path:
-        return self.cache_path.with_name("endpoint.json")
+    async def _close(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.client.close()
+        await self._loop.shutdown_default_executor()
+
+    def wait_for(self, work: Coroutine) -> Any:
+        """The result of some work in the teacher's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    # --- rows, in the caller's thread
 
     def map(self, task: Task, rows: Sequence[Row], progress: Progress | None = None) -> list[BaseModel | None]:
         """Ask `task` about every row, `(id, inputs)`; replies in the rows' order, None for a quarantined row.
@@ -170,172 +152,124 @@ class Teacher:
         Raises `TeacherError` when no row can be served (wrong key, model, address) or the cap on dollars is reached;
         what is recorded by then is kept.
         """
-        return [reply for _, reply in self.stream(task, list(rows), progress)]
-
-    def stream(
-        self, task: Task, rows: Iterable[Row], progress: Progress | None = None
-    ) -> Iterator[tuple[str, BaseModel | None]]:
-        """As `map`, for any number of rows in bounded memory: yields `(id, reply)` in the rows' order as they come.
-
-        The rows are taken in the teacher's thread, a few hundred ahead of what is read here. (In batch mode they are
-        taken all at once, as a batch must be whole before it is sent.)
-        """
         if self._loop is None:
             raise RuntimeError("A Teacher is used as a context manager: `with Teacher(...) as teacher:`.")
-        counts = self.counts.setdefault(task.name, new_counts())
-        before = listed(self.quarantine_path, task.name)
-        rows = list(rows) if self.batch else rows
-        window = len(rows) + 1 if self.batch else max(WINDOW * self.concurrency, 256)
-        job = Job(task, rows, counts, before, window, self._loop, self.cost)
-        work = asyncio.run_coroutine_threadsafe(self._run(job, rows), self._loop)
-        try:
-            yield from job.results(progress)
-            work.result()
-        finally:
-            self._wind_up(job, work)
-
-    def _wind_up(self, job: Job, work: Future) -> None:
-        """End a job: calls under way are paid and so waited for, whatever stopped it; a second interrupt cuts that."""
-        try:
-            if not work.done():
-                self._loop.call_soon_threadsafe(self._stop, job)
-                wait([work], timeout=self.timeout + 1)
-        finally:
-            work.cancel()
-            settle(self.quarantine_path, job.task.name, job.healed, [job.failures[at] for at in sorted(job.failures)])
-
-    async def _close(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self.client.close()
-
-    async def _run(self, job: Job, rows: Iterable[Row]) -> None:
         started = time.perf_counter()
-        try:
-            async with self._spending():
-                self.cache.refresh()
-                self.budget = self._open_budget()
-                job.report(final=True)
-                if self.batch:
-                    await collect_batches(self, job, rows)
-                await self._side_by_side(job)
-        finally:
-            job.counts["seconds"] += time.perf_counter() - started
-            job.report(final=True)
-            job.close()
+        calls = Calls(task, self.counts.setdefault(task.name, new_counts()), progress)
+        keys = [cache_key(task, inputs, self.model, self.sampling) for _, inputs in rows]
+        # with a cap, one process at a time: two that spend from one purse cannot both keep count of it
+        purse = nullcontext() if self.max_cost is None else FileLock(self.folder / ".spending.lock")
+        with purse:
+            self.budget = self._open_budget()
+            self._look_up(calls, rows, keys)
+            try:
+                self.report(calls)
+                self.make(calls)
+                self.report(calls)
+            finally:
+                calls.counts["seconds"] += time.perf_counter() - started
+                self._settle(calls, rows, keys)
+        replies = (calls.outcomes[key] for key in keys)
+        return [None if isinstance(reply, Unusable) else reply for reply in replies]
 
-    @asynccontextmanager
-    async def _spending(self) -> AsyncIterator[None]:
-        """With a cap, one process at a time: two that spend from one purse cannot both keep count of it."""
-        if self.max_cost is None:
-            yield
-            return
-        with open(self.cache_path.with_name(".spending.lock"), "w") as lock:
-            while not _locked(lock):
-                await asyncio.sleep(LOCK_POLL)
-            yield
+    def _look_up(self, calls: Calls, rows: Sequence[Row], keys: list[str]) -> None:
+        """Sort the calls of some rows into those decided by what is on record and those to be made."""
+        calls.rows_of.update(keys)
+        inputs_of = {key: inputs for key, (_, inputs) in zip(keys, rows, strict=True)}
+        for key, known in self.record.find(inputs_of, self.max_tokens):
+            calls.used[key] = known.unusable
+            if (outcome := self.recorded(calls.task, inputs_of[key], known)) is not None:
+                calls.decide(key, outcome)
+        calls.open = {key: inputs for key, inputs in inputs_of.items() if key not in calls.outcomes}
+        calls.counts["asked"] += len(rows)
+        calls.counts["from_cache"] += len(rows) - len(calls.open) - calls.failed
 
-    def _open_budget(self) -> Budget | None:
-        if self.max_cost is None:
+    def recorded(self, task: Task, inputs: dict, known: Known) -> BaseModel | Unusable | None:
+        """The reply on record, if it passes today's checks; why none is asked for, if all attempts are used up."""
+        if known.raw is not None:
+            with suppress(ReplyError):  # recorded under weaker checks
+                return parse(task, inputs, known.raw)
+        if known.unusable <= NEW_REQUESTS:
             return None
-        unanswered = self.budget.unanswered if self.budget else 0.0
-        return Budget(self.max_cost, self._on_record() + unanswered)
+        return Unusable(known.reason, raw=known.unusable_raw, again=False, attempts=known.unusable)
+
+    def make(self, calls: Calls) -> None:
+        """Make the open calls.
+
+        Those under way are paid, and so waited for, whatever ends this; only a second interrupt does not wait.
+        """
+        work = asyncio.run_coroutine_threadsafe(self._work_off(calls), self._loop)
+        try:
+            while not wait([work], REPORT_EVERY).done:
+                self.report(calls)
+        finally:
+            if not work.done():
+                self._loop.call_soon_threadsafe(self._running.cancel)
+                wait([work], timeout=self.timeout + 1)
+        work.result()
+
+    def _settle(self, calls: Calls, rows: Sequence[Row], keys: list[str]) -> None:
+        """Bring the quarantine up to date."""
+        listed, healed, failures = self.record.given_up(calls.task.name), [], []
+        for (row_id, _), key in zip(rows, keys, strict=True):
+            outcome = calls.outcomes.get(key)
+            if isinstance(outcome, Unusable):
+                raw = None if outcome.raw is None else printable(outcome.raw)
+                why = {"task": calls.task.name, "reason": outcome.reason, "raw": raw, "attempts": outcome.attempts}
+                failures.append({"id": row_id} | why)
+            elif outcome is not None and row_id in listed:
+                healed.append(row_id)
+        calls.counts["quarantined"] += len(failures)
+        self.record.settle(calls.task.name, healed, failures)
+
+    def report(self, calls: Calls, under_way: int = 0) -> None:
+        """Tell the caller how far the calls are: rows done (and in a batch that is `under_way`), in all, and failed."""
+        if calls.progress is not None:
+            calls.progress(calls.done + under_way, calls.rows_of.total(), calls.failed, self.cost())
 
     def cost(self) -> float | str:
-        """Dollars for all calls of this cache so far, or in words why there is no such number."""
+        """Dollars for all calls of this record so far, or in words why there is no such number."""
         if self.price is None:
             return "price unknown"
-        if self.price.input == self.price.output == 0:
-            return "free"
-        return self.budget.spent if self.budget else self._on_record()
+        return "free" if self.price.input == self.price.output == 0 else self.budget.spent
 
-    def _on_record(self) -> float:
-        for model, _ in self.cache.spending:
-            if model not in self._prices:
-                self._prices[model] = load_price(model)
-        return spent(self.cache.spending, self._prices)
+    def _open_budget(self) -> Budget:
+        spending = self.record.spending()
+        on_record = dollars_of(spending, lambda model: self.price if model == self.model else load_price(model))
+        return Budget(self.max_cost, on_record + self._unanswered, self.price)
 
-    async def _side_by_side(self, job: Job) -> None:
-        """The workers of a job; the first error stops the others after the calls that they are waiting for."""
-        self._workers = [asyncio.ensure_future(self._work(job)) for _ in range(self.concurrency)]
+    # --- calls, in the teacher's loop
+
+    async def _work_off(self, calls: Calls) -> None:
+        """The workers of a task; the first error stops the others after the calls that they are waiting for."""
+        self._running = asyncio.current_task()
+        todo = iter(list(calls.open.items()))
+        workers = [asyncio.create_task(self._work(calls, todo)) for _ in range(self.concurrency)]
         try:
-            done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
-            self._stop(job)
-            await asyncio.gather(*self._workers, return_exceptions=True)
-            for worker in done:
-                if not worker.cancelled() and worker.exception() is not None:
-                    raise worker.exception()
+            await asyncio.gather(*workers)
         finally:
-            for worker in self._workers:
+            for worker in workers:
                 worker.cancel()
+            while self._paid:
+                await asyncio.wait(self._paid)
 
-    def _stop(self, job: Job) -> None:
-        job.stopped = True
-        for worker in getattr(self, "_workers", []):
-            if worker not in job.calling:
-                worker.cancel()
-
-    async def _work(self, job: Job) -> None:
-        while (item := await job.next()) is not None:
+    async def _work(self, calls: Calls, todo: Iterator[tuple[str, dict]]) -> None:
+        for key, inputs in todo:
             try:
-                reply = await self._serve(job, item)
+                calls.decide(key, await self.ask(calls, key, inputs))
             except Unusable as failure:
-                job.give_up(item, failure)
-            else:
-                job.serve(item, reply)
+                calls.decide(key, failure)
 
-    async def _serve(self, job: Job, item: Item) -> BaseModel:
-        """A row's reply: on record, about to be (another row asks the same), or asked for now."""
-        key = job.keys[item.position] if job.keys else cache_key(job.task, item.inputs, self.model, self.sampling)
-        if key in self._asking:
-            job.counts["from_cache"] += 1
-            return await asyncio.shield(self._asking[key])
-        if (reply := job.served.get(key) or self.recorded(job.task, item.inputs, key)) is not None:
-            job.counts["from_cache"] += 1
-            return reply
-        asking = self._asking[key] = asyncio.get_running_loop().create_future()
-        try:
-            reply = await self.ask(job, item.inputs, key)
-        except Unusable as failure:
-            asking.set_exception(failure)
-            asking.exception()  # seen, if nobody waits
-            raise
-        except BaseException:
-            asking.cancel()  # the run is ending, for the rows that wait here as well
-            raise
-        else:
-            asking.set_result(reply)
-            return reply
-        finally:
-            del self._asking[key]
+    async def ask(self, calls: Calls, key: str, inputs: dict) -> BaseModel:
+        """Make a call until its reply is usable and on record.
 
-    def recorded(self, task: Task, inputs: dict, key: str) -> BaseModel | None:
-        """The reply on record under a key, if it passes today's checks."""
-        reply = self.cache.get(key)
-        if reply is None:
-            return None
-        try:
-            return accept(task, inputs, reply)
-        except ReplyError:  # recorded under weaker checks, or edited by hand: ask again
-            return None
-
-    def given_up(self, key: str) -> Unusable | None:
-        """Why a call is not made any more: as many unusable replies as are allowed are on record already."""
-        used, last = self.cache.unusable(key, self.max_tokens)
-        if used <= NEW_REQUESTS:
-            return None
-        return Unusable(last["reason"], raw=last.get("raw"), again=False, attempts=used)
-
-    async def ask(self, job: Job, inputs: dict, key: str) -> BaseModel:
-        """Ask one row until it is on record; raises `Unusable` when it is lost, `TeacherError` when all are."""
-        if (failure := self.given_up(key) or job.lost.get(key)) is not None:
-            raise failure
+        Raises `Unusable` when there will be none, `TeacherError` when no call will be served any more.
+        """
         waits = throttled = 0
         while True:
+            form = self.features.structured
             try:
-                return await self._call(job, inputs, key)
+                return await self._call(calls, key, inputs)
             except Transient as failure:
                 if failure.throttled and throttled < THROTTLED * self.max_retries:  # not the row's fault
                     throttled += 1
@@ -343,150 +277,147 @@ class Teacher:
                     raise self._lost(failure, waits + throttled + 1) from None
                 else:
                     waits += 1
-                if not job.stopped:
-                    await asyncio.sleep(self._pause(waits or min(throttled, SHORT), failure.retry_after))
+                await asyncio.sleep(self._pause(waits or min(throttled, SHORT), failure.retry_after))
             except Unusable as failure:
-                failure.attempts = self.cache.unusable(key, self.max_tokens)[0] or 1
-                if failure.attempts > NEW_REQUESTS or not failure.again:
+                if not failure.again:
                     raise
-            if job.stopped:
-                raise asyncio.CancelledError
-            job.counts["retries"] += 1
+                if self.features.structured != form:  # what came in the other form was not the row's fault
+                    calls.used[key] = 0
+                    await asyncio.to_thread(self.record.forgive, key)
+                elif calls.used_up(key, failure):
+                    raise
+            calls.counts["retries"] += 1
 
-    async def _call(self, job: Job, inputs: dict, key: str) -> BaseModel:
+    async def _call(self, calls: Calls, key: str, inputs: dict) -> BaseModel:
         """One call in the form that the endpoint understands; until that is known, one call at a time looks for it."""
         if not self.features.proven:
             async with self._pilot:
                 if not self.features.proven:
-                    return await self._find_form(job, inputs, key)
+                    return await self._find_form(calls, key, inputs)
         features = self.features
         try:
-            return await self._call_as(features, job, inputs, key)
+            return await self._call_as(features, calls, key, inputs)
         except Refused as refusal:  # it changed since it was remembered
             if self.features == features:
-                self.features = replace(_next_form(features, refusal), proven=False)
+                self.features = replace(features.after(refusal), proven=False)
             raise Transient("the endpoint takes other parameters now", retry_after=0.0) from None
 
-    async def _find_form(self, job: Job, inputs: dict, key: str) -> BaseModel:
+    async def _find_form(self, calls: Calls, key: str, inputs: dict) -> BaseModel:
         """One call of the search: what is refused is left out at once, what comes back malformed after three times."""
         while True:
-            features = self.features
             try:
-                reply = await self._call_as(features, job, inputs, key)
+                reply = await self._call_as(self.features, calls, key, inputs)
             except Refused as refusal:
-                self.features = _next_form(features, refusal)
+                self.features = self.features.after(refusal)
             except Unusable as failure:
                 self._malformed += failure.malformed
                 if self._malformed == FORM_PATIENCE:
                     self._malformed = 0
-                    if (lower := features.without("response_format")) is None:
-                        self.features = replace(features, proven=True)  # no form helps: the fault is the model's
-                    else:
-                        self.features = lower
-                        self.cache.forgive(key)  # it was not the row's fault
+                    lower = self.features.without("response_format")
+                    self.features = lower or replace(self.features, proven=True)  # no form helps: it is the model
                 raise
             else:
-                self.features = replace(features, proven=True)
-                save_features(self._features_path, shown(self.base_url), self.model, self.features)
+                self.features = replace(self.features, proven=True)
+                await asyncio.to_thread(self.record.remember, shown(self.base_url), self.model, self.features)
                 return reply
 
-    async def _call_as(self, features: Features, job: Job, inputs: dict, key: str) -> BaseModel:
-        body = features.body(job.task, inputs, self.model, self.max_tokens, self.sampling)
-        return self.record(job, inputs, key, await self._post(job, body))
-
-    def record(self, job: Job, inputs: dict, key: str, body: str) -> BaseModel:
-        """Check an endpoint's response body and put it on record, usable or not; raises `Unusable` if it is not."""
-        entry, outcome = self.examine(job, inputs, key, body)
-        self.cache.append(entry)
+    async def _call_as(self, features: Features, calls: Calls, key: str, inputs: dict) -> BaseModel:
+        """One HTTP call, as soon as budget and throttle allow it; begun, it runs to its end, though the run stops."""
+        body = features.body(calls.task, inputs, self.model, self.max_tokens, self.sampling)
+        size = sum(_size(message["content"]) for message in body["messages"])
+        bound = self.budget.bound(size, self.max_tokens)
+        async with self.budget.reserve(bound):
+            started = await self._throttle.enter()
+            call = asyncio.create_task(self._paid_call(calls, key, inputs, body, bound, started))
+            self._paid.add(call)
+            call.add_done_callback(self._ended)
+            outcome = await asyncio.shield(call)
         if isinstance(outcome, Unusable):
             raise outcome
         return outcome
 
-    def examine(self, job: Job, inputs: dict, key: str, body: str | dict) -> tuple[dict, BaseModel | Unusable]:
+    def _ended(self, call: asyncio.Task) -> None:
+        self._paid.discard(call)
+        if not call.cancelled():
+            call.exception()  # seen, if nobody waits any more
+
+    async def _paid_call(
+        self, calls: Calls, key: str, inputs: dict, body: dict, bound: float, started: float
+    ) -> BaseModel | Unusable:
+        """One HTTP call, booked and put on record; raises what it means where no reply came."""
+        try:
+            text = await self._post(calls, body, started)
+        except Transient as failure:
+            if failure.charged:
+                calls.counts["unanswered"] += 1
+                self._unanswered += bound
+                self.budget.spent += bound
+            raise
+        finally:
+            self._throttle.leave()
+        reply, outcome = self.examine(calls, key, inputs, text)
+        cost = self.budget.price.dollars(reply.prompt_tokens, reply.completion_tokens)
+        self.budget.spent += bound if reply.guessed else cost
+        await self._put_on_record(reply)
+        return outcome
+
+    async def _post(self, calls: Calls, body: dict, started: float) -> str:
+        """The response's body, in which the key never occurs."""
+        calls.counts["calls"] += 1
+        try:
+            async with asyncio.timeout(self.timeout):
+                response = await self.client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+        except TimeoutError:
+            raise Transient(f"no reply within {self.timeout:g} s", charged=True) from None
+        except (APIConnectionError, APIStatusError) as error:
+            meaning = self.meaning(error)
+            if isinstance(meaning, Transient) and meaning.throttled:
+                self._throttle.throttled(started, meaning.retry_after)
+            raise meaning from None
+        self._answered, self._lost_in_a_row = True, 0
+        self._throttle.succeeded(response.headers, sum(len(message["content"]) for message in body["messages"]) / 4)
+        return without_key(response.text, self._key)
+
+    async def _put_on_record(self, reply: Reply) -> None:
+        """Return when the disk has a reply; those that come while the disk is busy go to it together."""
+        self._unwritten.append(reply)
+        async with self._writer:
+            if replies := self._unwritten:
+                self._unwritten = []
+                try:
+                    await asyncio.to_thread(self.record.add, replies)
+                except BaseException:
+                    self._unwritten = replies + self._unwritten
+                    raise
+
+    def examine(self, calls: Calls, key: str, inputs: dict, body: str | dict) -> tuple[Reply, BaseModel | Unusable]:
         """What is to be put on record for a response body (its text, or its JSON object), and what came of it."""
-        completion, usage, text = {}, {}, None
+        usage, text = {}, None
         try:
             completion = body if isinstance(body, dict) else read_body(body)
             usage = read_usage(completion)
             text = read_text(completion)
-            outcome = parse(job.task, inputs, text)
+            outcome = parse(calls.task, inputs, text)
         except ReplyError as error:
             outcome = Unusable(str(error), raw=text, malformed=isinstance(error, Malformed))
         except Unusable as error:
             outcome = error
-        if not any(usage.values()):
-            said = text or (body if isinstance(body, str) else json.dumps(body, ensure_ascii=False))
-            usage = guess_usage(messages(job.task, inputs, self.features.structured), said)
-        for name in ("prompt_tokens", "completion_tokens"):
-            job.counts[name] += usage[name]
-        entry = {"key": key, "task": job.task.name, "model": self.model}
-        if isinstance(outcome, Unusable):
-            raw = (outcome.raw or "").encode("utf-8", "backslashreplace").decode()
-            entry |= {"reply": None, "reason": outcome.reason, "raw": raw, "cap": self.max_tokens}
-        else:
-            entry |= {"reply": outcome.model_dump(), "raw": text}
-        return entry | {"usage": usage, "time": datetime.now(UTC).isoformat(timespec="seconds")}, outcome
+        if guessed := not any(usage.values()):
+            came = text or (body if isinstance(body, str) else json.dumps(body, ensure_ascii=False))
+            usage = guess_usage(messages(calls.task, inputs, self.features.structured), came)
+        for name, tokens in usage.items():
+            calls.counts[name] += tokens
+        raw, reason = (outcome.raw or "", outcome.reason) if isinstance(outcome, Unusable) else (text, None)
+        reply = Reply(
+            key, calls.task.name, self.model, printable(raw), reason, self.max_tokens, **usage, guessed=guessed
+        )
+        return reply, outcome
 
-    async def _post(self, job: Job, body: dict) -> str:
-        """One HTTP call; the response's body, in which the key never occurs."""
-        sizes = [_size(message["content"]) for message in body["messages"]]
-        tokens = sum(sizes) * TOKENS_PER_CHARACTER
-        async with self._purse(sum(sizes)) as book, self._pace.slot(tokens) as started:
-            worker = asyncio.current_task()
-            job.calling.add(worker)
-            job.counts["calls"] += 1
-            try:
-                async with asyncio.timeout(self.timeout):
-                    response = await self.client.post("/chat/completions", cast_to=httpx2.Response, body=body)
-            except TimeoutError:
-                job.counts["unanswered"] += 1
-                book(None)
-                raise Transient(f"no reply within {self.timeout:g} s", charged=True) from None
-            except (APIConnectionError, APIStatusError) as error:
-                raise self._consequence(error, job, started, book) from None
-            finally:
-                job.calling.discard(worker)
-            self._answered = True
-            self._lost_in_a_row = 0
-            self._pace.succeeded(response.headers)
-            text = without_key(response.text, self._key)
-            if self.budget is not None:
-                book(_usage_in(text))
-            return text
-
-    def meaning(self, error: Exception) -> Exception:
+    def meaning(self, error: APIConnectionError | APIStatusError) -> Exception:
         """What an error of the SDK means here (see `failures.classify`)."""
         meaning = classify(error, self.base_url, self.model, self._key, self._answered)
         self._answered |= isinstance(error, APIStatusError)
         return meaning
-
-    def _consequence(self, error: Exception, job: Job, started: float, book) -> Exception:
-        meaning = self.meaning(error)
-        if isinstance(meaning, Transient):
-            if meaning.throttled:
-                self._pace.throttled(started, meaning.retry_after)
-            if meaning.charged:
-                job.counts["unanswered"] += 1
-                book(None)
-        return meaning
-
-    @asynccontextmanager
-    async def _purse(self, request_bytes: int) -> AsyncIterator:
-        """Reserve the most that a call may cost; yields what its true usage (None: unknown) is booked with."""
-        if self.budget is None:
-            yield lambda usage: None
-            return
-        bound = upper_bound(self.price, request_bytes, self.max_tokens)
-
-        def book(usage: Mapping[str, int] | None) -> None:
-            if usage is None:
-                self.budget.book_unanswered(bound)
-            else:
-                known = usage["prompt_tokens"] or usage["completion_tokens"]
-                self.budget.book(self.price.dollars(*usage.values()) if known else bound)
-
-        async with self.budget.reserve(bound):
-            yield book
 
     def _lost(self, failure: Transient, attempts: int) -> Exception:
         """What used-up retries mean: one row less, or, when it happens row after row, that nobody answers any more."""
@@ -504,27 +435,9 @@ class Teacher:
         return max(pause, retry_after or 0.0)
 
 
-def _locked(file: TextIO) -> bool:
-    """Take the lock on a file if it is free."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _next_form(features: Features, refusal: Refused) -> Features:
-    for parameter in refusal.parameters:
-        if (lower := features.without(parameter)) is not None:
-            return lower
-    raise refusal.stop
-
-
-def _usage_in(body: str) -> dict[str, int]:
-    try:
-        return read_usage(read_body(body))
-    except Unusable:
-        return {"prompt_tokens": 0, "completion_tokens": 0}
+def printable(text: str) -> str:
+    """Text as a file can hold it: half a surrogate pair, which JSON lets through, as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _size(text: str) -> int:

@@ -27,11 +27,8 @@ class Transient(Exception):
         charged: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.retry_after = retry_after
-        self.unreachable = unreachable
-        self.throttled = throttled
-        self.charged = charged
+        self.reason, self.retry_after, self.unreachable = reason, retry_after, unreachable
+        self.throttled, self.charged = throttled, charged
 
 
 class Refused(Exception):
@@ -39,23 +36,18 @@ class Refused(Exception):
 
     def __init__(self, parameters: list[str], stop: TeacherError) -> None:
         super().__init__(", ".join(parameters))
-        self.parameters = parameters
-        self.stop = stop
+        self.parameters, self.stop = parameters, stop
 
 
 class Unusable(Exception):
-    """A reply that cannot be used: `reason` in one sentence, `raw` what came, `again` whether asking anew can help.
+    """A row without a reply that can be used: `reason` in one sentence, `raw` what came.
 
-    `malformed`: it is not of the form that was asked for, which another way of asking may cure. `attempts`: how often
-    the row was asked until it was given up.
+    `again`: such a reply is on record, and asking anew can help. `malformed`: it is not of the form that was asked for,
+    which another way of asking may cure. `attempts`: how often the row was asked until it was given up.
     """
 
     def __init__(
-        self, reason: str, raw: str | None = None, again: bool = True, malformed: bool = False, attempts: int = 0
+        self, reason: str, raw: str | None = None, again: bool = True, malformed: bool = False, attempts: int = 1
     ) -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.raw = raw
-        self.again = again
-        self.malformed = malformed
-        self.attempts = attempts
+        self.reason, self.raw, self.again, self.malformed, self.attempts = reason, raw, again, malformed, attempts

@@ -1,4 +1,4 @@
-"""What a failed call means: try it again, give this row up, or stop the run."""
+"""What a failed call means: make it again, ask in another form, give this row up, or stop the run."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import email.utils
 import json
 import re
 import time
-from urllib.parse import urlsplit
+from collections.abc import Mapping
 
 import aiohttp
-import httpx2
-from openai import APIConnectionError, APIStatusError, APITimeoutError
+from openai import APIConnectionError, APIStatusError
 
-from knowtuning.teacher.endpoint import without_key
+from knowtuning.teacher.endpoint import shown, without_key
 from knowtuning.teacher.errors import Refused, TeacherError, Transient, Unusable
 
-LONGEST_WAIT = 120.0
-_NOWHERE = (aiohttp.ClientConnectorError, aiohttp.InvalidURL, httpx2.UnsupportedProtocol)
+LONGEST_WAIT = 120.0  # seconds
 # what a message has to mention to be about a parameter that has another form
 NEGOTIABLE = {
     "response_format": re.compile(r"response_format|json_schema|json_object|structured output", re.I),
@@ -26,85 +24,71 @@ NEGOTIABLE = {
 }
 
 
-def classify(error: Exception, base_url: str, model: str, key: str, answered: bool) -> Exception:
-    """The meaning of an SDK error: `Transient`, `Refused`, `Unusable` or `TeacherError`.
+def classify(error: APIConnectionError | APIStatusError, base_url: str, model: str, key: str, answered: bool):
+    """The meaning of an SDK error: a `Transient`, `Refused`, `Unusable` or `TeacherError`, to be raised.
 
     `answered`: whether the endpoint has served anything yet. Before that an unreachable address is a wrong one;
     afterwards it may be a server that restarts. `key` is blotted out of what the endpoint said.
     """
     where = f"{shown(base_url)} (model {model})"
-    if isinstance(error, APIConnectionError):
-        return _connection(error, where, answered)
-    assert isinstance(error, APIStatusError)
-    return _status(error, where, without_key(_said(error), key))
-
-
-def shown(base_url: str) -> str:
-    """A base URL as messages may show it: without user, password and query."""
-    parts = urlsplit(base_url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else base_url
-
-
-def _connection(error: APIConnectionError, where: str, answered: bool) -> Exception:
-    """What became of a call without a reply; the SDK's own kinds are too coarse, so the first cause decides."""
-    causes = [error]
+    if isinstance(error, APIStatusError):
+        return _status(error, where, without_key(_words_of(error), key))
+    causes: list[BaseException] = [error]  # the SDK's own kinds are too coarse: a reset is a timeout to it
     while (cause := causes[-1].__cause__) is not None:
         causes.append(cause)
-    nowhere = next((cause for cause in causes if isinstance(cause, _NOWHERE)), None)
-    broken = next((cause for cause in causes if isinstance(cause, aiohttp.ClientError | OSError)), None)
-    if nowhere is not None:
-        if answered:
-            return Transient(f"the endpoint cannot be reached ({type(nowhere).__name__})", unreachable=True)
-        return TeacherError(
-            f"No teacher can be reached at {where}: {nowhere}; start the server there or correct OPENAI_BASE_URL."
-        )
-    if isinstance(error, APITimeoutError) and broken is None:
-        return Transient("no reply within the time limit", charged=True)
-    return Transient(f"the connection broke off ({type(broken or causes[-1]).__name__})", charged=True)
+    nowhere = next((cause for cause in causes if isinstance(cause, aiohttp.ClientConnectorError)), None)
+    broken = next((cause for cause in causes if isinstance(cause, aiohttp.ClientError)), causes[-1])
+    if nowhere is None:
+        return Transient(f"the connection broke off ({type(broken).__name__})", charged=True)
+    if answered:
+        return Transient(f"the endpoint cannot be reached ({type(nowhere).__name__})", unreachable=True)
+    return TeacherError(
+        f"No teacher can be reached at {where}: {nowhere}; start the server there or correct OPENAI_BASE_URL."
+    )
 
 
 def _status(error: APIStatusError, where: str, message: str) -> Exception:
     status = error.status_code
-    said = f"HTTP {status}: {message}"
-    if status == 401:
-        return TeacherError(f"{where} refused the key (HTTP 401): set OPENAI_API_KEY to a key that is valid there.")
-    if status == 403:
-        return TeacherError(f"{where} does not allow this call ({said}): use a key or a model that has access there.")
-    if status == 404:
-        return TeacherError(
-            f"{where} is not there ({said}): correct OPENAI_BASE_URL (it ends in /v1) or the model's name."
-        )
+    answer = f"HTTP {status}: {message}"
+    stops = {
+        401: f"{where} refused the key (HTTP 401): set OPENAI_API_KEY to a key that is valid there.",
+        403: f"{where} does not allow this call ({answer}): use a key or a model that has access there.",
+        404: f"{where} is not there ({answer}): correct OPENAI_BASE_URL (it ends in /v1) or the model's name.",
+    }
+    if status in stops:
+        return TeacherError(stops[status])
     if error.code == "insufficient_quota":
         return TeacherError(
-            f"{where} has no credit left ({said}): raise the account's limit, then run again; nothing recorded is lost."
+            f"{where} has no credit left ({answer}): raise the account's limit, then run again; "
+            "nothing recorded is lost."
         )
     if status in (408, 409, 429) or status >= 500:
-        return Transient(said, retry_after=_retry_after(error), throttled=status == 429)
+        return Transient(answer, _retry_after(error.response.headers), throttled=status == 429)
     if error.code == "context_length_exceeded" or "context length" in message:
-        return Unusable(f"the row is too long for the model ({said}).", again=False)
+        return Unusable(f"the row is too long for the model ({answer}).", again=False)
     # A parameter other than the messages is the same in every call: one row refused for it means that all will be.
     named = str(error.param or "")
     about = [name for name, mention in NEGOTIABLE.items() if name == named or mention.search(message)]
     stop = TeacherError(
-        f"{where} does not accept the parameter {named or ' or '.join(about)} ({said}): use another model or endpoint."
+        f"{where} does not accept the parameter {named or ' or '.join(about)} ({answer}): "
+        "use another model or endpoint."
     )
     if about:
         return Refused(about, stop)
     if named and not named.startswith("messages"):
         return stop
-    return Unusable(said, again=False)
+    return Unusable(answer, again=False)
 
 
-def _said(error: APIStatusError) -> str:
+def _words_of(error: APIStatusError) -> str:
     """The endpoint's own words: OpenAI's error object, FastAPI's `detail`, or whatever else the body holds."""
     body = error.body
     text = (body.get("message") or json.dumps(body.get("detail", body))) if isinstance(body, dict) else body
     return " ".join(str(text or error.response.reason_phrase).split())[:300]
 
 
-def _retry_after(error: APIStatusError) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the endpoint asks us to wait: OpenAI's milliseconds, or a number or date (RFC 9110, 10.2.3)."""
-    headers = error.response.headers
     value = headers.get("retry-after", "")
     try:
         seconds = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else float(value)

@@ -1,4 +1,4 @@
-"""From the HTTP body of a chat completion to the teacher's text, kept raw so that every verdict can be audited.
+"""From the body of a chat completion to the teacher's text, kept raw so that every verdict can be audited.
 
 Read from the bare JSON: the SDK's own objects let a broken body pass without a word.
 """
@@ -15,8 +15,7 @@ def read_body(body: str) -> dict:
     try:
         completion = json.loads(body)
     except json.JSONDecodeError:
-        what = "not JSON" if body.strip() else "empty"
-        raise Unusable(f"the endpoint's response is {what}.", raw=body) from None
+        raise Unusable(f"the endpoint's response is {'not JSON' if body.strip() else 'empty'}.", raw=body) from None
     if not isinstance(completion, dict):
         raise Unusable("the endpoint's response is no chat completion.", raw=body)
     return completion
@@ -30,31 +29,28 @@ def read_usage(completion: dict) -> dict[str, int]:
     return {name: tokens if isinstance(tokens, int) else 0 for name, tokens in counted.items()}
 
 
-def guess_usage(messages: list[dict[str, str]], reply: str) -> dict[str, int | bool]:
+def guess_usage(messages: list[dict[str, str]], reply: str) -> dict[str, int]:
     """Tokens of a call whose endpoint counts none: a third of its bytes, more than they are in most languages."""
     asked = sum(len(message["content"].encode("utf-8", "replace")) for message in messages)
     answered = len(reply.encode("utf-8", "replace"))
-    return {"prompt_tokens": -(-asked // 3), "completion_tokens": -(-answered // 3), "guessed": True}
+    return {"prompt_tokens": -(-asked // 3), "completion_tokens": -(-answered // 3)}
 
 
 def read_text(completion: dict) -> str:
     """The text of the reply; raises `Unusable` for no choice, a refusal, a cut or withheld reply, and no text."""
+    whole = json.dumps(completion, ensure_ascii=False)
     choices = completion.get("choices")
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
-        raise Unusable("the endpoint returned no choice.", raw=_whole(completion))
+        raise Unusable("the endpoint returned no choice.", raw=whole)
     message = choices[0].get("message")
     message = message if isinstance(message, dict) else {}
     text = message.get("content")
     if message.get("refusal"):
-        raise Unusable(f"the teacher refused: {message['refusal']}", raw=_whole(completion))
+        raise Unusable(f"the teacher refused: {message['refusal']}", raw=whole)
     if choices[0].get("finish_reason") == "length":
-        raise Unusable("the reply was cut at the token limit: raise max_tokens.", raw=text or _whole(completion))
+        raise Unusable("the reply was cut at the token limit: raise max_tokens.", raw=text or whole)
     if choices[0].get("finish_reason") == "content_filter":
-        raise Unusable("the endpoint's content filter withheld the reply.", raw=text or _whole(completion))
+        raise Unusable("the endpoint's content filter withheld the reply.", raw=text or whole)
     if not (isinstance(text, str) and text.strip()):
-        raise Unusable("the reply is empty.", raw=_whole(completion))
+        raise Unusable("the reply is empty.", raw=whole)
     return text
-
-
-def _whole(completion: dict) -> str:
-    return json.dumps(completion, ensure_ascii=False)

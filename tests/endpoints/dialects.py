@@ -5,27 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from knowtuning.teacher.serving.protocol import RequestError
-
-
-def _accept(request: dict) -> None:
-    """Nothing is refused."""
+from knowtuning.teacher.server import RequestError
 
 
 def _refuse_schema(request: dict) -> None:
     if _format(request) == "json_schema":
-        raise RequestError(
-            400,
-            "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
-            "response_format",
-        )
+        message = "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model."
+        raise RequestError(400, message, "response_format")
 
 
 def _refuse_format(request: dict) -> None:
     """Like small servers of one's own: a sentence, and no parameter to read it from."""
     if request.get("response_format") is not None:
-        message = "response_format is not supported by this server."
-        raise RequestError(400, message, body={"error": {"message": message, "type": "BadRequestError", "code": 400}})
+        raise RequestError(400, "response_format is not supported by this server.")
 
 
 def _refuse_what_is_new(request: dict) -> None:
@@ -33,32 +25,20 @@ def _refuse_what_is_new(request: dict) -> None:
     if "max_completion_tokens" in request:
         raise RequestError(400, "Unrecognized request argument supplied: max_completion_tokens")
     if _format(request) == "json_schema":
-        raise RequestError(
-            400,
-            "Invalid value: 'json_schema'. Supported values are: 'text' and 'json_object'.",
-            "response_format.type",
-            "invalid_value",
-        )
+        message = "Invalid value: 'json_schema'. Supported values are: 'text' and 'json_object'."
+        raise RequestError(400, message, "response_format.type", "invalid_value")
 
 
 def _refuse_sampling(request: dict) -> None:
     """Like OpenAI's reasoning models."""
     if "max_tokens" in request:
-        raise RequestError(
-            400,
-            "Unsupported parameter: 'max_tokens' is not supported with this model. "
-            "Use 'max_completion_tokens' instead.",
-            "max_tokens",
-            "unsupported_parameter",
-        )
-    if request.get("temperature") not in (None, 1):
-        raise RequestError(
-            400,
-            f"Unsupported value: 'temperature' does not support {request['temperature']} with this model. "
-            "Only the default (1) value is supported.",
-            "temperature",
-            "unsupported_value",
-        )
+        message = "Unsupported parameter: 'max_tokens' is not supported with this model. "
+        message += "Use 'max_completion_tokens' instead."
+        raise RequestError(400, message, "max_tokens", "unsupported_parameter")
+    if (given := request.get("temperature")) not in (None, 1):
+        message = f"Unsupported value: 'temperature' does not support {given} with this model. "
+        message += "Only the default (1) value is supported."
+        raise RequestError(400, message, "temperature", "unsupported_value")
 
 
 _KNOWN = {"model", "messages", "response_format", "max_tokens", "temperature", "top_p", "n", "stop", "seed", "stream"}
@@ -67,17 +47,14 @@ _KNOWN = {"model", "messages", "response_format", "max_tokens", "temperature", "
 def _refuse_unknown(request: dict) -> None:
     """Like gateways whose request model forbids extra fields (FastAPI)."""
     detail = [
-        {
-            "type": "extra_forbidden",
-            "loc": ["body", name],
-            "msg": "Extra inputs are not permitted",
-            "input": request[name],
-        }
-        for name in request
+        {"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs are not permitted", "input": value}
+        for name, value in request.items()
         if name not in _KNOWN
     ]
     if detail:
-        raise RequestError(422, detail[0]["msg"], body={"detail": detail})
+        error = RequestError(422, detail[0]["msg"])
+        error.body = {"detail": detail}
+        raise error
 
 
 @dataclass(frozen=True)
@@ -85,7 +62,7 @@ class Dialect:
     """An endpoint's ways: `check` raises `RequestError` for what it refuses; `prose`: replies are wrapped in prose."""
 
     about: str
-    check: Callable[[dict], None] = _accept
+    check: Callable[[dict], None] = lambda request: None
     prose: bool = False
 
 
