@@ -112,7 +112,6 @@ $(PEER)/installed: benchmarks/teacher/constraints.txt
 
 notebooks: errors solutions ## put the lab's outputs into the committed notebooks and figures
 	$(RUN) execute A2_explorer runs/lab/seed-0/notebooks/A2_explorer.ipynb
-	$(RUN) publish
 	$(STUDY) publish
 
 clean: ## remove runs/ (the lab's base takes minutes to train again)
