@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from knowtuning.cards.template import SIZES, dataset_text
 from knowtuning.data.duplicates import duplicate_pairs, leaks, near_duplicates
 from knowtuning.data.records import Row
@@ -78,6 +76,8 @@ def _example(pair: Sequence, question: dict[str, str]) -> dict:
 
 
 def _quantiles(counts: list[int]) -> dict[str, int]:
+    import numpy as np  # here: who only reads a run's files needs none
+
     if not counts:
         return {}
     values = np.quantile(counts, list(QUANTILES.values()), method="inverted_cdf")
