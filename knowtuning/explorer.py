@@ -6,7 +6,6 @@ import os
 import sys
 from html import escape
 from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +104,10 @@ class Explorer:
             parts["Made worse in three ways"] = display.disturbances(" ".join(made.facts[0]["facts"]), worse)
         for pair in [pair for pair in made.pairs if pair["aspect"] == "factuality"]:
             reference = ARMS[arm].start or "base"
-            tokens: dict[str, list] = {side: [] for side in SIDES}
-            for side, name in product(SIDES, (arm, reference)):
-                model = self._under(name)
-                tokens[side].append(token_log_probs(model, self.tokenizer, pair["question"], pair[side]))
+            tokens = {}
+            for side in SIDES:
+                texts = (self.tokenizer, pair["question"], pair[side])
+                tokens[side] = [token_log_probs(self._under(name), *texts) for name in (arm, reference)]
             parts[f"A pair's log-ratios: {arm} against {reference}"] = display.log_ratios(tokens)
         return parts
 

@@ -23,17 +23,14 @@ def fact_scores(
 ) -> tuple[Scored, dict[str, int]]:
     """Reward FS: the share of an answer's facts that the reference supports (Tian et al., section 3, reference-based).
 
-    It is FActScore without its penalty for short answers; a training answer stands where Tian et al. have a page of
-    Wikipedia. An answer without facts, or whose facts could not be verified, has no reward.
-
-    Args:
-        samples: `{"id", "question", "answers": [str, …]}`.
-        references: the answer that facts are checked against, by id.
+    It is FActScore without its penalty for short answers; a training answer, by id in `references`, stands where Tian et
+    al. have a page of Wikipedia. An answer without facts, or whose facts could not be verified, has no reward.
 
     Returns:
-        For each sample a row `{"answer", "facts", "verdicts", "reward"}` per answer, the reward from 0 to 1 or None,
-        and counts: answers, those without facts (empty, or nothing extracted), facts, those supported, contradicted
-        and not in the reference, and answers not verified. What two answers share counts twice.
+        For each sample `{"id", "question", "answers"}` a row `{"answer", "facts", "verdicts", "reward"}` per answer,
+        the reward from 0 to 1 or None, and counts: answers, those without facts (empty, or nothing extracted), facts,
+        those supported, contradicted and not in the reference, and answers not verified. What two answers share counts
+        twice.
     """
     facts, counts = _facts(teacher, samples)
     requests = {}
@@ -71,10 +68,8 @@ def confidences(
     share of the answer given most often is its confidence. Answers are equal by `normal`. No reference is needed.
 
     Args:
-        model: the one whose confidence is asked for. A model that answers in a single sentence serves best (Tian et al.
-            show the base model examples of short answers): one that always tells all it knows hardly agrees with
-            itself.
-        samples: `{"id", "question", "answers": [str, …]}`.
+        model: the one whose confidence is asked for; best one that answers in a single sentence (Tian et al. show the
+            base examples of short answers), as one that always tells all it knows hardly agrees with itself.
         max_new_tokens: room for the first sentence, which alone is compared.
 
     Returns:
@@ -118,7 +113,6 @@ def pairs(
     """All pairs of answers to one question whose rewards differ, the higher one preferred.
 
     Args:
-        samples: `{"id", "question", "answers": [str, …]}`.
         rewards: of these samples, as `fact_scores` and `confidences` return them.
         limit: how many pairs are kept, drawn evenly over the questions by the seed.
 

@@ -24,14 +24,10 @@ def pairs(teacher: Teacher, samples: Sequence[dict], limit: int, seed: int = 0) 
     orders agree on counts. Candidates come from all questions in turn, and each round labels as many as pairs are still
     missing, so that no more are labelled than it takes; a round without a readable verdict is the last.
 
-    Args:
-        samples: `{"id", "question", "answers": [str, …]}`.
-        limit: how many pairs are wanted; there are fewer where the candidates do not yield them.
-
     Returns:
-        Pairs `{"id", "question", "chosen", "rejected", "aspect"}`, and counts: questions, answers, different ones (not
-        empty, not said before), candidates, those labelled, and of these pairs, ties (in both orders), inconsistent
-        ones, and those of which a verdict could not be read.
+        At most `limit` pairs `{"id", "question", "chosen", "rejected", "aspect"}`, and counts: questions, answers,
+        different ones (not empty, not said before), candidates, those labelled, and of these pairs, ties (in both
+        orders), inconsistent ones, and those of which a verdict could not be read.
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; ask for at least one pair.")
