@@ -23,7 +23,7 @@ def fact_scores(
 ) -> tuple[Scored, dict[str, int]]:
     """Reward FS: the share of an answer's facts that the reference supports (Tian et al., section 3, reference-based).
 
-    It is FActScore without its penalty for short answers; a training answer, by id in `references`, stands where Tian et
+    It is FActScore without its penalty for short answers; a training answer (`references`, by id) stands where Tian et
     al. have a page of Wikipedia. An answer without facts, or whose facts could not be verified, has no reward.
 
     Returns:

@@ -11,7 +11,7 @@ PAPER = "https://arxiv.org/abs/2402.11176"
 
 
 def card_text(template: str, head: dict[str, Any], **values: Any) -> str:
-    """The card of a data set (`dataset.md`) or of a model, as the hub shows it: a YAML head, then the template's text."""
+    """The card of a data set (`dataset.md`) or of a model for the hub: a YAML head, then the template's text."""
     from huggingface_hub import DatasetCardData, ModelCardData, RepoCard
 
     if template == "dataset.md":
