@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from knowtuning.cards.template import card_text
 from knowtuning.data.duplicates import duplicate_pairs, leaks, near_duplicates
 from knowtuning.data.records import Row
@@ -23,7 +21,7 @@ from knowtuning.recipe import get_recipe
 PARTS = ("train", "valid", "test")
 SPLITS = {"valid": "validation"}  # names of parts that are others on the hub
 EXAMPLES = 5
-SIZES = {"n<1K": 1e3, "1K<n<10K": 1e4, "10K<n<100K": 1e5, "100K<n<1M": 1e6, "1M<n<10M": np.inf}
+SIZES = {"n<1K": 1e3, "1K<n<10K": 1e4, "10K<n<100K": 1e5, "100K<n<1M": 1e6, "1M<n<10M": float("inf")}
 QUANTILES = {"min": 0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1}
 REPEATS = {
     "duplicates": "rows that repeat an earlier row of the part",
@@ -56,6 +54,8 @@ def data_card(parts: dict[str, list[Row]], origin: dict, removed: dict[str, int]
 
 
 def _part(part_name: str, parts: dict[str, list[Row]]) -> dict:
+    import numpy as np  # here, as every run imports this file and annotators need no more than the core
+
     rows, train = parts[part_name], parts["train"]
     repeats = {"duplicates": duplicate_pairs(rows), "near-duplicates": near_duplicates(rows)}
     if part_name != "train":
