@@ -18,7 +18,7 @@ def pretraining_loss(rows: list[dict]) -> Figure:
     probed = [row for row in rows if "recall" in row]
     figure, [axes, *others] = row_of_panels(2 if probed else 1, **({"height": 3.2} if probed else {}))
     axes.plot([row["tokens"] / 1e6 for row in rows], [row["loss"] for row in rows], color=BLUE)
-    axes.set(xlabel="tokens read (millions)", ylabel="training loss (nats per token)", xlim=(0, None))
+    axes.set(xlabel="tokens read (millions)", xlim=(0, None))
     log(axes, "y", "training loss (nats per token)")
     for panel in others:
         panel.plot([row["tokens"] / 1e6 for row in probed], [100 * row["recall"] for row in probed], "o-", color=ORANGE)

@@ -1,4 +1,4 @@
-"""The one style of all figures: colours, sizes, labels, and how a figure is saved."""
+"""The one style of all figures: colours, labels, logarithmic axes, and how a figure is saved."""
 
 from __future__ import annotations
 
@@ -17,27 +17,7 @@ from PIL import Image
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#666666"
 MARKERS = "osD^vPX*"
-STYLE = {
-    "figure.dpi": 96,
-    "figure.constrained_layout.use": True,
-    "savefig.dpi": 150,
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 5,
-    "legend.framealpha": 0.9,
-    "legend.edgecolor": "none",
-    "hatch.linewidth": 0.6,
-    "pdf.fonttype": 42,  # letters stay letters: they can be searched and edited
-}
+STYLE = mpl.rc_params_from_file(Path(__file__).with_name("style.mplstyle"), use_default_template=False)
 # metric -> axis label with its unit
 UNITS = {
     "correct facts": "correct facts per answer",
