@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python -m knowtuning
 STUDY := $(VENV)/bin/python -m study
 
 .DEFAULT_GOAL := help
-.PHONY: help lab dolly errors results solutions test lint jupyter book book-test notebooks bench gpu-bench teacher-bench faults growth interchange slurm-test kubernetes-test clean
+.PHONY: help lab dolly errors results solutions test lint jupyter book book-test notebooks bench model-bench teacher-bench faults growth interchange slurm-test kubernetes-test clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{ \
@@ -71,8 +71,9 @@ book-test: book ## open every page of the book in headless Chromium: links, pict
 bench: $(VENV)/installed $(FACTORY)/installed $(PEER)/installed lab ## all comparisons with the peers on the CPU, and their table (half an hour)
 	@$(VENV)/bin/python benchmarks/bench.py
 
-gpu-bench: $(VENV)/installed ## memory, tokens/s and MFU at the paper's sizes beside plain TRL (needs CUDA)
-	@$(VENV)/bin/python benchmarks/gpu.py
+model-bench: $(VENV)/installed ## seconds and losses on any causal LM beside TRL: make model-bench MODEL=folder DATA=file
+	@test -n "$(MODEL)" -a -n "$(DATA)" || { echo "make model-bench needs MODEL=folder DATA=file"; exit 2; }
+	@$(VENV)/bin/python benchmarks/training/steps.py $(MODEL) $(DATA)
 
 teacher-bench: $(VENV)/installed $(PEER)/installed ## throughput, CPU and memory of the teacher's client beside a peer
 	@$(VENV)/bin/python benchmarks/teacher/throughput.py
@@ -112,7 +113,6 @@ $(PEER)/installed: benchmarks/teacher/constraints.txt
 
 notebooks: errors solutions ## put the lab's outputs into the committed notebooks and figures
 	$(RUN) execute A2_explorer runs/lab/seed-0/notebooks/A2_explorer.ipynb
-	$(RUN) publish
 	$(STUDY) publish
 
 clean: ## remove runs/ (the lab's base takes minutes to train again)

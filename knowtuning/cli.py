@@ -261,18 +261,6 @@ def annotate(
 
 
 @app.command(rich_help_panel=AFTER)
-def publish(
-    recipe: Name = "lab",
-    seed: Seed = 0,
-    arm: Annotated[str, _option("ARM", "the one whose notebooks 08 and 09 are shown.")] = "knowtuning",
-) -> None:
-    """Copy a run's executed notebooks and figures into the repository."""
-    from knowtuning.publish import publish
-
-    publish(recipe, seed, arm)
-
-
-@app.command(rich_help_panel=AFTER)
 def push(
     repository: Annotated[str, typer.Argument(help="name on the hub: user/dataset.")],
     recipe: Name = "lab",

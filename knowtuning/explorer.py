@@ -104,13 +104,10 @@ class Explorer:
             parts["Made worse in three ways"] = display.disturbances(" ".join(made.facts[0]["facts"]), worse)
         for pair in [pair for pair in made.pairs if pair["aspect"] == "factuality"]:
             reference = ARMS[arm].start or "base"
-            tokens = {
-                side: tuple(
-                    token_log_probs(self._under(name), self.tokenizer, pair["question"], pair[side])
-                    for name in (arm, reference)
-                )
-                for side in SIDES
-            }
+            tokens = {}
+            for side in SIDES:
+                texts = (self.tokenizer, pair["question"], pair[side])
+                tokens[side] = [token_log_probs(self._under(name), *texts) for name in (arm, reference)]
             parts[f"A pair's log-ratios: {arm} against {reference}"] = display.log_ratios(tokens)
         return parts
 
@@ -124,15 +121,12 @@ class Explorer:
         return self.model
 
     def _marked(self, question: str, answers: dict[str, str]) -> View:
-        entity = self.world.find_entity(question) if self.world else None
+        world = self.world
+        entity = world.find_entity(question) if world else None
         if entity is None:
             return display.side_by_side(answers)
-        return display.answers_side_by_side(
-            {
-                arm: (self.world.parse(answer, entity), facts.missing(self.world, entity, answer))
-                for arm, answer in answers.items()
-            }
-        )
+        read = {arm: (world.parse(text, entity), facts.missing(world, entity, text)) for arm, text in answers.items()}
+        return display.answers_side_by_side(read)
 
 
 def explore(explorer: Explorer, question: str, **chosen: Any) -> Any:
@@ -156,27 +150,23 @@ def controls(
     """
     import ipywidgets as widgets
 
-    wide = {"layout": widgets.Layout(width="40em"), "style": {"description_width": "7em"}, "tabbable": True}
-    asked = widgets.Text(question, description="question", continuous_update=False, **wide)
-    of = widgets.Dropdown(options=explorer.arms, value=arm, description="arm", **wide)
-    heat = widgets.FloatSlider(temperature, min=0, max=1.5, step=0.05, description="temperature", **wide)
-    share = widgets.FloatSlider(alpha, min=0, max=1, step=0.05, description="alpha", **wide)
-    button = widgets.Button(description="look", button_style="primary", tabbable=True)
-    view = widgets.HTML()
-
-    def look(_: object = None) -> None:
-        button.disabled, button.description = True, "looking …"
+    def look(**asked: Any) -> View:
         try:
-            view.value = explorer.look(asked.value, of.value, heat.value, share.value).html
+            return explorer.look(**asked)
         except (DataError, TeacherError) as error:
-            view.value = f"<p>{escape(str(error))}</p>"
-        finally:
-            button.disabled, button.description = False, "look"
+            return _note(str(error))
 
-    button.on_click(look)
-    asked.observe(look, "value")
-    look()
-    return widgets.VBox([asked, of, heat, share, button, view])
+    wide = {"layout": widgets.Layout(width="40em"), "style": {"description_width": "7em"}, "tabbable": True}
+    form = widgets.interactive(
+        look,
+        {"manual": True, "manual_name": "look", "auto_display": True},
+        question=widgets.Text(question, **wide),
+        arm=widgets.Dropdown(options=explorer.arms, value=arm, **wide),
+        temperature=widgets.FloatSlider(temperature, min=0, max=1.5, step=0.05, **wide),
+        alpha=widgets.FloatSlider(alpha, min=0, max=1, step=0.05, **wide),
+    )
+    form.update()  # the example
+    return form
 
 
 def _note(text: str) -> View:

@@ -24,13 +24,13 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def replace(self: _Section, **changes: Any) -> _Section:
+    def replace(self: S, **changes: Any) -> S:
         """The same with other values, validated; of a section only what is given: `replace(sft={"epochs": 1})`."""
         source = f"recipe {self.name}" if isinstance(self, Recipe) else "settings"
         return _validated(type(self), _merged(self.model_dump(), changes), source)
 
 
-_Section = TypeVar("_Section", bound=Section)
+S = TypeVar("S", bound=Section)
 Names = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) and value != "all-linear" else value)
 Pairs = BeforeValidator(lambda value: tuple(value.items()) if isinstance(value, dict) else value)
 Asked = Annotated[tuple[tuple[str, int], ...], Pairs]
@@ -339,7 +339,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _validated(model: type[_Section], settings: dict[str, Any], source: str) -> _Section:
+def _validated(model: type[S], settings: dict[str, Any], source: str) -> S:
     """The record, or a `DataError` of one sentence about the first field that is wrong."""
     try:
         return model.model_validate(settings)

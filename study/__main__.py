@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -44,10 +43,11 @@ def results(name: str, study: Study, cores: int) -> int:
 
 
 def publish(name: str, study: Study) -> None:
-    """Copy what was collected, where anything was, into the repository: data/results/<name>/study."""
-    collected, target = study_folder(name) / "results", ROOT / "data" / "results" / name / "study"
-    if (collected / "claims.json").exists():
-        print(f"{shown(collected)} -> {shown(shutil.copytree(collected, target, dirs_exist_ok=True))}")
+    """Copy the notebooks and figures of recipe `name`, seed 0, and the study's results into the repository."""
+    from study.publish import publish_run, publish_study
+
+    publish_run(name)
+    publish_study(name, study_folder(name) / "results")
 
 
 def rates(name: str, study: Study, seed: int) -> None:

@@ -8,16 +8,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from knowtuning.figures.drawing import BLUE, GREEN, GREY, MARKERS, ORANGE, UNITS, check, groups, style
+from knowtuning.figures.drawing import BLUE, GREEN, GREY, MARKERS, ORANGE, UNITS, groups, styled
 
 AXES = {"exposure": "tellings of a known fact", "annotator errors": "annotators' errors"}
 
 
-@style()
+@styled
 def win_tie_lose(rows: list[dict]) -> Figure:
     """Shares of games won, tied and lost, a panel per aspect and domain. Rows: domain, aspect, against, win, tie, lose
     (% of the games, which add up to 100)."""
-    check(rows, "domain", "aspect", "against", "win", "tie", "lose")
     domains, aspects, rivals = (groups(rows, field) for field in ("domain", "aspect", "against"))
     names = list(rivals)
     figure = Figure(figsize=(7.0, 0.75 + len(domains) * (0.35 + 0.36 * len(names))))
@@ -48,11 +47,10 @@ def win_tie_lose(rows: list[dict]) -> Figure:
     return figure
 
 
-@style()
+@styled
 def correct_and_incorrect(rows: list[dict]) -> Figure:
     """Correct and incorrect facts per answer of each arm with their intervals over cells. Rows: domain, arm, metric
     ("correct facts" or "incorrect facts"), value, low, high (None where one cell is all there is)."""
-    check(rows, "domain", "arm", "metric", "value", "low", "high")
     domains, arms = groups(rows, "domain"), list(groups(rows, "arm"))
     looks = {"correct facts": (BLUE, None, -0.19), "incorrect facts": (ORANGE, "////", 0.19)}
     figure = Figure(figsize=(7.0, 1.0 + 0.42 * len(arms)))
@@ -77,11 +75,10 @@ def correct_and_incorrect(rows: list[dict]) -> Figure:
     return figure
 
 
-@style()
+@styled
 def ablation_differences(rows: list[dict], reference: str = "KnowTuning") -> Figure:
     """Differences to the whole method, a panel per metric, a marker per domain. Rows: domain, arm, metric, difference,
     low, high (for other trainings and other questions). A filled marker says that the interval leaves out zero."""
-    check(rows, "domain", "arm", "metric", "difference", "low", "high")
     metrics, arms, domains = groups(rows, "metric"), list(groups(rows, "arm")), list(groups(rows, "domain"))
     figure = Figure(figsize=(7.0, 1.1 + (0.13 + 0.19 * len(domains)) * len(arms)))
     grid = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
@@ -102,12 +99,11 @@ def ablation_differences(rows: list[dict], reference: str = "KnowTuning") -> Fig
     return figure
 
 
-@style()
+@styled
 def regime_map(rows: list[dict], metric: str) -> Figure:
     """The difference of two arms over each axis of the map: small multiples. Rows: axis, value, metric, difference,
     low, high, each (the difference of every seed, small dots)."""
     rows = [row for row in rows if row["metric"] == metric]
-    check(rows, "axis", "value", "difference", "low", "high", "each")
     axes_of = groups(rows, "axis")
     across = min(3, len(axes_of))
     down = -(-len(axes_of) // across)
@@ -138,11 +134,10 @@ def regime_map(rows: list[dict], metric: str) -> Figure:
     return figure
 
 
-@style()
+@styled
 def set_costs(rows: list[dict]) -> Figure:
     """Dollars and calls per 1,000 training answers of each method's sets. Rows: set, parts (a list of (name, dollars)
     that are stacked), calls (per 1,000 answers), model."""
-    check(rows, "set", "parts", "calls", "model")
     figure = Figure(figsize=(7.0, 0.9 + 0.36 * len(rows)))
     dollars, calls = figure.subplots(1, 2, sharey=True)
     highest = max(sum(value for _, value in row["parts"]) for row in rows)
@@ -171,11 +166,10 @@ def set_costs(rows: list[dict]) -> Figure:
     return figure
 
 
-@style()
+@styled
 def cells_by_base(rows: list[dict]) -> Figure:
     """Each cell's difference as one dot, by domain and base: how far trainings agree. Rows: domain, base, seed, metric,
     difference. A line marks the mean of each base."""
-    check(rows, "domain", "base", "seed", "metric", "difference")
     metrics, domains = groups(rows, "metric"), list(groups(rows, "domain"))
     places = sorted({(domains.index(row["domain"]), row["base"]) for row in rows})
     figure = Figure(figsize=(7.0, 2.8))

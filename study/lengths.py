@@ -25,9 +25,8 @@ def length_controlled(won: np.ndarray, longer: np.ndarray, resamples: int = RESA
     both coefficients, nothing beside a hundred verdicts, keeps them finite where wins and losses do not overlap.
 
     Returns:
-        rate_at_equal_length  low and high (`rate_low`, `rate_high`): percentile bootstrap that draws whole questions,
-                              of all cells
-        longer                share of the games where the first arm's answer is longer
+        `rate_at_equal_length` with its ends `rate_low` and `rate_high`, by a percentile bootstrap that draws whole
+        questions, of all cells; `longer`, the share of the games where the first arm's answer is longer.
 
     Length can lie on the way from better to winning: an answer that tells more true facts is longer for it. Controlling
     takes that gain away too, so read both rates. Where `longer` is near 0 or 1 the controlled rate is extrapolated.

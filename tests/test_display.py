@@ -50,7 +50,6 @@ VIEWS = {
     "disturbances": lambda: display.disturbances("It is moss. " + NASTY, {"a<b": "It is dust. " + NASTY}),
     "answers_side_by_side": lambda: display.answers_side_by_side({"<arm>": ([statement(NASTY)], [NASTY])}),
     "log_ratios": lambda: display.log_ratios({"<c>": tokens(NASTY, " <b>"), "<r>": tokens(NASTY)}),
-    "marked_answer": lambda: display.marked_answer([statement(NASTY)], missing=[NASTY]),
     "side_by_side": lambda: display.side_by_side({"<q>": NASTY, "a": "two\nlines"}),
 }
 
@@ -74,12 +73,13 @@ def test_show_gives_the_source_dedented():
     assert "-&gt; str" in view._repr_html_()
 
 
-def test_table_aligns_numbers_and_keeps_the_columns_asked_for():
+def test_table_aligns_numbers_and_shows_all_columns():
     rows = [
         {"arm": "sft", "% correct": 74.512, "n": 1300},
         {"arm": "ka", "% correct": None, "n": 7, "extra": float("nan")},
     ]
-    assert repr(display.table(rows, columns=["arm", "% correct", "n"], digits=1)) == "\n".join(
+    kept = [{name: row[name] for name in ("arm", "% correct", "n")} for row in rows]
+    assert repr(display.table(kept, digits=1)) == "\n".join(
         [
             "arm  % correct      n",
             "---  ---------  -----",
@@ -184,25 +184,29 @@ def test_disturbances_give_back_both_texts(before, after):
     assert " ".join(words for kind, words in runs if kind not in ("out", "from")) == after
 
 
-def test_marked_answer_tells_four_kinds_apart_without_colour():
-    view = display.marked_answer(
-        [statement("It is moss."), statement("It is dust.", correct=False), statement("Hm.", None, False)],
-        missing=["the outlook"],
-    )
-    assert repr(view).splitlines() == ["✓ It is moss.", "✗ It is dust.", "? Hm.", "– missing: the outlook"]
+def test_a_marked_answer_tells_four_kinds_apart_without_colour():
+    statements = [statement("It is moss."), statement("It is dust.", correct=False), statement("Hm.", None, False)]
+    view = display.answers_side_by_side({"sft": (statements, ["the outlook"])})
+    assert repr(view).splitlines()[1:] == [
+        "  ✓ It is moss.",
+        "  ✗ It is dust.",
+        "  ? Hm.",
+        "  – missing: the outlook",
+    ]
     words = "".join(Balanced(view._repr_html_()).words)
     for mark in ("✓ It is moss.", "✗ It is dust.", "? Hm.", "– the outlook"):
         assert mark in words
 
 
-def test_marked_answer_reads_what_the_world_parses():
+def test_a_marked_answer_is_read_as_the_world_parses_it():
     world = World.load("medical")
     name = world.entities[0]
     answer = world.sentence(name, "cause") + " Whatever."
-    assert repr(display.marked_answer(world.parse(answer, name))) == f"✓ {world.sentence(name, 'cause')}\n? Whatever."
-    assert repr(display.marked_answer([])) == "(empty answer)"
+    view = display.answers_side_by_side({"sft": (world.parse(answer, name), []), "ka": ([], [])})
+    assert f"  ✓ {world.sentence(name, 'cause')}\n  ? Whatever.\n" in repr(view)
+    assert repr(view).endswith("  (empty answer)")
 
 
-def test_side_by_side_keeps_the_order_and_takes_pairs():
-    view = display.side_by_side([("question", "What is it?"), ("answer", "Moss.\nReally.")])
+def test_side_by_side_keeps_the_order():
+    view = display.side_by_side({"question": "What is it?", "answer": "Moss.\nReally."})
     assert repr(view) == "question\n  What is it?\nanswer\n  Moss.\n  Really."

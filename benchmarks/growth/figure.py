@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from knowtuning.figures.drawing import BLUE, GREEN, GREY, ORANGE, check, row_of_panels, style
+from knowtuning.figures.drawing import BLUE, GREEN, GREY, ORANGE, row_of_panels, styled
 
 
-@style()
+@styled
 def scale_growth(rows: list[dict]) -> Figure:
     """Minutes and memory over the number of rows. Rows: rows, seconds, worker_mb, score_mb, server_mb.
 
     The dotted line leads through the first and the last point: where time is linear, the others lie on it.
     """
     fields = ("worker_mb", "score_mb", "server_mb")
-    check(rows, "rows", "seconds", *fields)
     figure, [time, memory] = row_of_panels(2)
     thousands, minutes = [row["rows"] / 1000 for row in rows], [row["seconds"] / 60 for row in rows]
     time.plot(

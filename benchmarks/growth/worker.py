@@ -39,7 +39,7 @@ def main() -> None:
     chosen = parser.parse_args()
     started = time.perf_counter()
 
-    def tell(done: int, note: str = "") -> None:
+    def tell(done: int, note: str = "", **numbers: float) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         told = {"rows": done, "seconds": time.perf_counter() - started, "cpu_seconds": usage.ru_utime + usage.ru_stime}
         print(json.dumps(told | {"peak_mb": peak_memory_mb()}), flush=True)

@@ -23,17 +23,14 @@ def fact_scores(
 ) -> tuple[Scored, dict[str, int]]:
     """Reward FS: the share of an answer's facts that the reference supports (Tian et al., section 3, reference-based).
 
-    It is FActScore without its penalty for short answers; a training answer stands where Tian et al. have a page of
-    Wikipedia. An answer without facts, or whose facts could not be verified, has no reward.
-
-    Args:
-        samples: `{"id", "question", "answers": [str, …]}`.
-        references: the answer that facts are checked against, by id.
+    It is FActScore without its penalty for short answers; a training answer (`references`, by id) stands where Tian et
+    al. have a page of Wikipedia. An answer without facts, or whose facts could not be verified, has no reward.
 
     Returns:
-        For each sample a row `{"answer", "facts", "verdicts", "reward"}` per answer, the reward from 0 to 1 or None,
-        and counts: answers, those without facts (empty, or nothing extracted), facts, those supported, contradicted
-        and not in the reference, and answers not verified. What two answers share counts twice.
+        For each sample `{"id", "question", "answers"}` a row `{"answer", "facts", "verdicts", "reward"}` per answer,
+        the reward from 0 to 1 or None, and counts: answers, those without facts (empty, or nothing extracted), facts,
+        those supported, contradicted and not in the reference, and answers not verified. What two answers share counts
+        twice.
     """
     facts, counts = _facts(teacher, samples)
     requests = {}
@@ -42,14 +39,13 @@ def fact_scores(
             about = {"question": sample["question"], "reference": references[sample["id"]], "facts": own}
             requests.setdefault((sample["id"], *own), (f"{sample['id']}.{len(requests)}", about))
     replies = _replies(teacher, VERIFY, requests)
-    scored: Scored = []
-    for sample, listed in zip(samples, facts, strict=True):
-        scored.append([])
+    scored: Scored = [[] for _ in samples]
+    for sample, listed, rows in zip(samples, facts, scored, strict=True):
         for answer, own in zip(sample["answers"], listed, strict=True):
             reply = replies.get((sample["id"], *own))
             verdicts = reply.verdicts if reply else []
             reward = verdicts.count("supported") / len(verdicts) if verdicts else None
-            scored[-1].append({"answer": answer, "facts": own, "verdicts": verdicts, "reward": reward})
+            rows.append({"answer": answer, "facts": own, "verdicts": verdicts, "reward": reward})
     every = [row for rows in scored for row in rows]
     verdicts = Counter(verdict for row in every for verdict in row["verdicts"])
     counts |= {name: verdicts[name] for name in ("supported", "contradicted", "not in reference")}
@@ -72,16 +68,14 @@ def confidences(
     share of the answer given most often is its confidence. Answers are equal by `normal`. No reference is needed.
 
     Args:
-        model: the one whose confidence is asked for. A model that answers in a single sentence serves best (Tian et al.
-            show the base model examples of short answers): one that always tells all it knows hardly agrees with
-            itself.
-        samples: `{"id", "question", "answers": [str, …]}`.
+        model: the one whose confidence is asked for; best one that answers in a single sentence (Tian et al. show the
+            base examples of short answers), as one that always tells all it knows hardly agrees with itself.
         max_new_tokens: room for the first sentence, which alone is compared.
 
     Returns:
-        For each sample a row `{"answer", "facts", "questions", "confidences", "reward"}` per answer, confidences None
-        for facts without a question, the reward their mean over the others (0 to 1) or None, and counts: answers, those
-        without facts, facts, those without a question, distinct questions, and answers sampled to them.
+        For each sample a row `{"answer", "facts", "confidences", "reward"}` per answer, confidences None for facts
+        without a question, the reward their mean over the others (0 to 1) or None, and counts: answers, those without
+        facts, facts, those without a question, distinct questions, and answers sampled to them.
     """
     if times < 2:
         raise ValueError(f"times is {times}; agreement needs at least two sampled answers.")
@@ -97,18 +91,17 @@ def confidences(
     replies = generate(model, tokenizer, repeated, "nucleus", max_new_tokens, batch_size, seed) if repeated else []
     texts = [reply["answer"] for reply in replies]
     modal = {question: modal_count(texts[n * times : (n + 1) * times]) for n, question in enumerate(distinct)}
-    scored: Scored = []
-    for sample, listed in zip(samples, facts, strict=True):
-        scored.append([])
+    scored: Scored = [[] for _ in samples]
+    for sample, listed, rows in zip(samples, facts, scored, strict=True):
         for answer, own in zip(sample["answers"], listed, strict=True):
-            asked = [questions.get((sample["question"], fact)) for fact in own]
-            agreed = [modal[question] for question in asked if question is not None]
-            row = {"answer": answer, "facts": own, "questions": asked}
-            row["confidences"] = [None if question is None else modal[question] / times for question in asked]
+            counted = [modal.get(questions.get((sample["question"], fact))) for fact in own]
+            agreed = [count for count in counted if count is not None]
             # whole numbers first, so that equal means are equal whatever the order of the facts
-            scored[-1].append(row | {"reward": sum(agreed) / (times * len(agreed)) if agreed else None})
+            reward = sum(agreed) / (times * len(agreed)) if agreed else None
+            sure = [None if count is None else count / times for count in counted]
+            rows.append({"answer": answer, "facts": own, "confidences": sure, "reward": reward})
     return scored, counts | {
-        "facts without a question": sum(row["questions"].count(None) for rows in scored for row in rows),
+        "facts without a question": sum(row["confidences"].count(None) for rows in scored for row in rows),
         "distinct questions": len(distinct),
         "sampled answers": len(texts),
     }
@@ -120,7 +113,6 @@ def pairs(
     """All pairs of answers to one question whose rewards differ, the higher one preferred.
 
     Args:
-        samples: `{"id", "question", "answers": [str, …]}`.
         rewards: of these samples, as `fact_scores` and `confidences` return them.
         limit: how many pairs are kept, drawn evenly over the questions by the seed.
 
@@ -140,10 +132,10 @@ def pairs(
         candidates, rewarded = candidates + len(every), rewarded + len(both)
         groups.append((f"facttune {sample['id']}", strict))
     drawn = evenly(groups, seed)
-    made = []
-    for place, (chosen, rejected) in drawn[:limit]:
-        both = [rewards[place][at]["reward"] for at in (chosen, rejected)]
-        made.append(preference(samples[place], chosen, rejected, ASPECT) | {"rewards": both})
+    made = [
+        preference(samples[place], *sides, ASPECT) | {"rewards": [rewards[place][side]["reward"] for side in sides]}
+        for place, sides in drawn[:limit]
+    ]
     return made, {
         "candidates": candidates,
         "without a reward": candidates - rewarded,

@@ -21,18 +21,13 @@ def pairs(teacher: Teacher, samples: Sequence[dict], limit: int, seed: int = 0) 
     """Let the teacher label pairs of different answers to the same question, until there are `limit` preferences.
 
     Every pair is shown in both orders, as Lee et al. do because labellers favour a place; only a verdict that both
-    orders agree on counts. Candidates are taken from all questions in turn. As many are labelled as pairs are
-    still missing, again and again, so that no more are labelled than it takes; a round without a readable verdict is
-    the last.
-
-    Args:
-        samples: `{"id", "question", "answers": [str, …]}`.
-        limit: how many pairs are wanted; there are fewer where the candidates do not yield them.
+    orders agree on counts. Candidates come from all questions in turn, and each round labels as many as pairs are still
+    missing, so that no more are labelled than it takes; a round without a readable verdict is the last.
 
     Returns:
-        Pairs `{"id", "question", "chosen", "rejected", "aspect"}`, and counts: questions, answers, different ones (not
-        empty, not said before), candidates, those labelled, and of these pairs, ties (in both orders), inconsistent
-        ones, and those of which a verdict could not be read.
+        At most `limit` pairs `{"id", "question", "chosen", "rejected", "aspect"}`, and counts: questions, answers,
+        different ones (not empty, not said before), candidates, those labelled, and of these pairs, ties (in both
+        orders), inconsistent ones, and those of which a verdict could not be read.
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; ask for at least one pair.")
@@ -72,12 +67,11 @@ def _label(teacher: Teacher, samples: Sequence[dict], candidates: list[tuple[int
         for first, second in ((a, b), (b, a)):
             texts = {"first": sample["answers"][first], "second": sample["answers"][second]}
             requests.append((f"{sample['id']}.{first}-{second}", {"question": sample["question"], **texts}))
-    better = [None if reply is None else reply.preferred for reply in ask(teacher, PREFER, requests)]
-    return [_agreed(verdict, turned) for verdict, turned in zip(better[::2], better[1::2], strict=True)]
-
-
-def _agreed(verdict: str | None, turned: str | None) -> str:
-    """What both orders say of a pair; `turned` is the verdict on the pair shown the other way round."""
-    if verdict is None or turned is None:
-        return "unreadable"
-    return verdict if verdict == _OTHER[turned] else "inconsistent"
+    replies = ask(teacher, PREFER, requests)
+    verdicts = []
+    for reply, turned in zip(replies[::2], replies[1::2], strict=True):
+        if reply is None or turned is None:
+            verdicts.append("unreadable")
+        else:
+            verdicts.append(reply.preferred if reply.preferred == _OTHER[turned.preferred] else "inconsistent")
+    return verdicts

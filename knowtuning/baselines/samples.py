@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import combinations, zip_longest
+from itertools import combinations, islice, zip_longest
 from typing import Any, TypeVar
 
 from knowtuning.progress import of_calls, progress
@@ -31,13 +31,9 @@ def draw(
     if responses < 2:
         raise ValueError(f"responses is {responses}; a pair needs at least two answers to a question.")
     questions = [row["question"] for row in rows for _ in range(responses)]
-    texts = [
-        reply["answer"] for reply in generate(model, tokenizer, questions, "pure", max_new_tokens, batch_size, seed)
-    ]
-    return [
-        {"id": row["id"], "question": row["question"], "answers": texts[n * responses : (n + 1) * responses]}
-        for n, row in enumerate(rows)
-    ]
+    replies = generate(model, tokenizer, questions, "pure", max_new_tokens, batch_size, seed)
+    texts = (reply["answer"] for reply in replies)
+    return [{"id": r["id"], "question": r["question"], "answers": [*islice(texts, responses)]} for r in rows]
 
 
 def different(answers: Sequence[str]) -> list[int]:
@@ -62,8 +58,8 @@ def evenly(groups: Sequence[tuple[str, Sequence[T]]], seed: int) -> list[tuple[i
     """The members of all groups, one of each group in turn, so that any beginning of the list is spread evenly.
 
     Args:
-        groups: name and members of each; the members of a group are shuffled by its name and the seed, and so do not
-            depend on which groups stand beside it. The order of the groups is shuffled by the seed.
+        groups: name and members of each. The seed shuffles the order of the groups, and with a group's name its
+            members, which so do not depend on the groups beside it.
 
     Returns:
         (place of the group, member) for every member.

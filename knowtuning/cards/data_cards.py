@@ -8,20 +8,20 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from knowtuning.cards.template import SIZES, dataset_text
+from knowtuning.cards.template import card_text
 from knowtuning.data.duplicates import duplicate_pairs, leaks, near_duplicates
 from knowtuning.data.records import Row
 from knowtuning.files import count_lines, read_json, sha256, write_text
 from knowtuning.recipe import get_recipe
 
 PARTS = ("train", "valid", "test")
+SPLITS = {"valid": "validation"}  # names of parts that are others on the hub
 EXAMPLES = 5
+SIZES = {"n<1K": 1e3, "1K<n<10K": 1e4, "10K<n<100K": 1e5, "100K<n<1M": 1e6, "1M<n<10M": float("inf")}
 QUANTILES = {"min": 0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1}
 REPEATS = {
     "duplicates": "rows that repeat an earlier row of the part",
@@ -53,35 +53,26 @@ def data_card(parts: dict[str, list[Row]], origin: dict, removed: dict[str, int]
     return {"origin": origin, "removed": removed, "parts": {name: _part(name, parts) for name in parts}}
 
 
-def _part(name: str, parts: dict[str, list[Row]]) -> dict:
-    rows, train = parts[name], parts["train"]
+def _part(part_name: str, parts: dict[str, list[Row]]) -> dict:
+    import numpy as np  # here, as every run imports this file and annotators need no more than the core
+
+    rows, train = parts[part_name], parts["train"]
     repeats = {"duplicates": duplicate_pairs(rows), "near-duplicates": near_duplicates(rows)}
-    if name != "train":
+    if part_name != "train":
         repeats |= {"leaks": leaks(train, rows), "near-duplicates of train": near_duplicates(train, rows)}
     question = {row["id"]: row["question"] for row in [*train, *rows]}
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return {
-        "rows": len(rows),
-        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        "question words": _quantiles([len(row["question"].split()) for row in rows]),
-        "answer words": _quantiles([len(row["answer"].split()) for row in rows]),
-        **{
-            kind: {"count": len(pairs), "examples": [_example(pair, question) for pair in pairs[:EXAMPLES]]}
-            for kind, pairs in repeats.items()
-        },
-    }
-
-
-def _example(pair: Sequence, question: dict[str, str]) -> dict:
-    example = {"id": pair[0], "like": pair[1], "question": question[pair[0]]}
-    return example | ({"similarity": round(pair[2], 3)} if len(pair) > 2 else {})
-
-
-def _quantiles(counts: list[int]) -> dict[str, int]:
-    if not counts:
-        return {}
-    values = np.quantile(counts, list(QUANTILES.values()), method="inverted_cdf")
-    return dict(zip(QUANTILES, map(int, values), strict=True))
+    part = {"rows": len(rows), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    for field in ("question", "answer"):
+        words = [len(row[field].split()) for row in rows]
+        values = np.quantile(words, list(QUANTILES.values()), method="inverted_cdf") if words else []
+        part[f"{field} words"] = dict(zip(QUANTILES, map(int, values), strict=False))
+    for kind, pairs in repeats.items():
+        part[kind] = {"count": len(pairs), "examples": []}
+        for name, like, *similarity in pairs[:EXAMPLES]:
+            example = {"id": name, "like": like, "question": question[name]}
+            part[kind]["examples"].append(example | ({"similarity": round(*similarity, 3)} if similarity else {}))
+    return part
 
 
 def card_markdown(card: dict, tables: dict[str, dict[str, str]] | None = None, files: Iterable[dict] = ()) -> str:
@@ -96,11 +87,10 @@ def card_markdown(card: dict, tables: dict[str, dict[str, str]] | None = None, f
     parts, origin = card["parts"], {"licence": "unknown", "about": "", "files": {}} | card["origin"]
     tables = tables or {"default": {name: f"{name}.jsonl" for name in parts}}
     rows = sum(part["rows"] for part in parts.values())
-    hub_name = {"valid": "validation"}
     configs = [
         {
             "config_name": config,
-            "data_files": [{"split": hub_name.get(part, part), "path": path} for part, path in places.items()],
+            "data_files": [{"split": SPLITS.get(part, part), "path": path} for part, path in places.items()],
         }
         for config, places in tables.items()
     ]
@@ -108,11 +98,11 @@ def card_markdown(card: dict, tables: dict[str, dict[str, str]] | None = None, f
         "pretty_name": f"KnowTuning: {origin['name']}",
         "license": origin["licence"],
         "task_categories": ["question-answering"],
-        "size_categories": [next((name for name, bound in SIZES.items() if rows < bound), "1M<n<10M")],
+        "size_categories": [next(name for name, bound in SIZES.items() if rows < bound)],
         "configs": configs,
     }
     told = {"parts": parts, "origin": origin, "removed": card["removed"], "files": list(files)}
-    return dataset_text(head, quantiles=list(QUANTILES), repeats=REPEATS, **told)
+    return card_text("dataset.md", head, quantiles=list(QUANTILES), repeats=REPEATS, **told)
 
 
 def write_tuning_card(root: Path) -> Path | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowtuning.arms import ARMS
 from knowtuning.cards.data_cards import write_tuning_card
-from knowtuning.cards.template import model_text
+from knowtuning.cards.template import card_text
 from knowtuning.files import read_json, read_jsonl, write_text
 from knowtuning.recipe import Recipe, lab_of
 
@@ -36,8 +36,8 @@ def write_cards(run: Run, written: Iterable[str]) -> None:
 
 def adapter_card(run: Run, arm: str) -> str:
     """The card of one adapter of a run."""
-    manifest = read_json(run.root / "manifests" / f"{_trained_by(arm)}.json")
-    stage = "dpo" if manifest["step"].startswith("08") else "sft"
+    step = {"sft": "02_vanilla_sft", "ka": "07_knowledge_augmentation"}.get(arm, f"08_knowledge_comparison.{arm}")
+    manifest, stage = read_json(run.root / "manifests" / f"{step}.json"), "dpo" if step.startswith("08") else "sft"
     base = read_json(run.path(f"adapters/{arm}/adapter_config.json"))["base_model_name_or_path"]
     data = run.path("data/card.json")
     origin = read_json(data)["origin"] if data.exists() else {"name": "not recorded"}
@@ -56,27 +56,25 @@ def adapter_card(run: Run, arm: str) -> str:
     shown = (*SHARED, f"{stage}.")
     settings |= {name: value for name, value in run.recipe.flat().items() if name.startswith(shown)}
     settings |= {name: manifest["numbers"][name] for name in ("steps", "best step") if name in manifest["numbers"]}
-    return model_text(
+    return card_text(
         "adapter.md",
         head,
         arm=arm,
         about=ARMS[arm].about if arm in ARMS else "an arm of your own",
-        recipe=run.recipe,
-        seed=run.seed,
+        run=run,
         base=base,
         ours=ours,
         origin=origin,
         manifest=manifest,
         settings={name: ", ".join(value) if isinstance(value, tuple) else value for name, value in settings.items()},
-        decodings=decodings,
+        scores=scores,
         metrics=list(dict.fromkeys(metric for part in decodings.values() for metric in part["overall"])),
-        variants=list(scores["variants"].values()),
     )
 
 
 def base_card(folder: Path, recipe: Recipe) -> str:
     """The card of the lab's base in its folder: what it was told, and what it knows of it, by how often."""
-    return model_text(
+    return card_text(
         "base.md",
         {"license": OPEN, "library_name": "transformers", "tags": ["knowtuning", "pretraining", "synthetic"]},
         name=recipe.name,
@@ -94,11 +92,6 @@ def scores_of(run: Run, arm: str, manifest: dict) -> dict | None:
     if not evaluated.exists() or read_json(evaluated)["reads"].get(name) != manifest["writes"][name]:
         return None
     return read_json(run.path(f"scores/{arm}.json"))
-
-
-def _trained_by(arm: str) -> str:
-    """The step whose manifest tells how an arm was trained."""
-    return {"sft": "02_vanilla_sft", "ka": "07_knowledge_augmentation"}.get(arm, f"08_knowledge_comparison.{arm}")
 
 
 def _eval_results(decodings: dict, origin: dict, seed: int | None) -> list:

@@ -13,10 +13,9 @@ from knowtuning.files import DataError
 def push(run: str | Path, repo_id: str, private: bool = True) -> str:
     """Put the data of a run into a dataset repository of the hub, in one commit, and return its address.
 
-    The repository gets `README.md` (the data card, from `data/card.json`), `data/card.json`, `data/train.jsonl` and
-    its two siblings, `ka.json`, `kc.json` and `dataset_info.json`, which LLaMA-Factory reads as they are, and the
-    provenance of their rows. For `datasets.load_dataset` the card declares the configurations `default`, `ka`,
-    `ka_provenance`, `kc` and `kc_provenance`. A repository that is not there is created.
+    The repository, created where it is not there, gets the card, the questions and answers, and `ka.json`, `kc.json`
+    and `dataset_info.json`, which LLaMA-Factory reads as they are, with the provenance of their rows. For
+    `datasets.load_dataset` they are `default`, `ka`, `ka_provenance`, `kc` and `kc_provenance`.
 
     Args:
         run: the folder of a run in which the notebooks 01, 05 and 06 are done.

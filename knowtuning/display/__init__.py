@@ -4,21 +4,8 @@ Everything that comes from data is escaped, and nothing runs: no scripts, no out
 a sign or a line as well as by colour, so that they survive print and pages that strip styles, as GitHub's do.
 """
 
+# ruff: noqa: F401 (notebooks take every view from here)
 from knowtuning.display.diffs import disturbances
-from knowtuning.display.marked import answers_side_by_side, marked_answer, rewriting, shaded_answer
+from knowtuning.display.marked import answers_side_by_side, rewriting, shaded_answer
 from knowtuning.display.tokens import log_ratios
 from knowtuning.display.views import View, rows, show, side_by_side, table
-
-__all__ = [
-    "View",
-    "answers_side_by_side",
-    "disturbances",
-    "log_ratios",
-    "marked_answer",
-    "rewriting",
-    "rows",
-    "shaded_answer",
-    "show",
-    "side_by_side",
-    "table",
-]

@@ -40,37 +40,26 @@ def disturbances(preferred: str, rejected: Mapping[str, str]) -> View:
 def word_diff(before: str, after: str) -> Iterator[Run]:
     """Runs of ("same" | "out" | "in" | "from" | "to", words) that lead from one text to the other.
 
-    Whole sentences are compared first, then the words of those that have no equal. A sentence that leaves at one place
-    and comes at another has moved: "from" there, "to" here.
+    Whole sentences are compared first, then the words of those that have no equal. What leaves at one place and comes,
+    word for word, at another has moved: "from" there, "to" here.
     """
     old, new = (re.split(r"(?<=[.!?]) ", " ".join(text.split())) for text in (before, after))
     runs: list[Run] = []
-    for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        gone, come = old[i:j], new[k:m]
-        if tag == "replace" and not set(gone) & set(new) and not set(come) & set(old):
-            runs += _words(" ".join(gone).split(), " ".join(come).split())
-        elif tag == "equal":
-            runs += [("same", sentence) for sentence in gone]
+    for part in _parts(old, new):
+        gone, come = part.get("out"), part.get("in")
+        if gone and come and not set(gone) & set(new) and not set(come) & set(old):
+            for words in _parts(" ".join(gone).split(), " ".join(come).split()):
+                runs += [(kind, " ".join(stretch)) for kind, stretch in words.items() if stretch]
         else:
-            runs += [("out", sentence) for sentence in gone] + [("in", sentence) for sentence in come]
-    moved = _moved(runs)
-    for kind, parts in groupby(runs, lambda run: moved.get(run, run[0])):
+            runs += [(kind, sentence) for kind, sentences in part.items() for sentence in sentences]
+    times = Counter(runs)
+    moved = {words for kind, words in runs if times["out", words] == times["in", words] == 1}
+    names = {"out": "from", "in": "to"}
+    for kind, parts in groupby(runs, lambda run: names.get(run[0], run[0]) if run[1] in moved else run[0]):
         yield kind, " ".join(words for _, words in parts)
 
 
-def _words(old: Sequence[str], new: Sequence[str]) -> Iterator[Run]:
+def _parts(old: Sequence[str], new: Sequence[str]) -> Iterator[dict[str, Sequence[str]]]:
+    """Stretches of two sequences, one after the other: {"same": …}, or {"out": …, "in": …} where they differ."""
     for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag == "equal":
-            yield "same", " ".join(old[i:j])
-            continue
-        if i < j:
-            yield "out", " ".join(old[i:j])
-        if k < m:
-            yield "in", " ".join(new[k:m])
-
-
-def _moved(runs: Sequence[Run]) -> dict[Run, str]:
-    """What leaves once and comes once, word for word: "from" and "to" in place of "out" and "in"."""
-    times = Counter(runs)
-    places = {words for kind, words in runs if times["out", words] == times["in", words] == 1}
-    return {(kind, words): to for words in places for kind, to in (("out", "from"), ("in", "to"))}
+        yield {"same": old[i:j]} if tag == "equal" else {"out": old[i:j], "in": new[k:m]}

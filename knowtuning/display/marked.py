@@ -17,29 +17,17 @@ _KEY = "<small>✓ correct &nbsp; ✗ incorrect &nbsp; ? unreadable &nbsp; – m
 _AMBER = "230,159,0"
 _DARKEST = 0.45  # on a dark page a darker shade would swallow the text
 # words that any two sentences share
-_COMMON = frozenset(
-    re.findall(
-        r"\w+", "a an and are as at be by for from in is it its of on or that the this to was were what which with"
-    )
-)
-
-
-def marked_answer(statements: Sequence[Statement], missing: Sequence[str] = ()) -> View:
-    """Show an answer with every statement marked: ✓ correct, ✗ incorrect, ? unreadable; then what it leaves out.
-
-    Args:
-        statements: as `World.parse` returns them.
-        missing: the facts, as sentences or names of relations, that the answer does not state.
-    """
-    view = _marked(statements, missing)
-    return View(f"{view.html}{_KEY}", view.text)
+_COMMON = "a an and are as at be by for from in is it its of on or that the this to was were what which with"
 
 
 def answers_side_by_side(answers: Mapping[str, tuple[Sequence[Statement], Sequence[str]]]) -> View:
-    """Show the answers of several arms to one question beside one another, each marked and counted.
+    """Show the answers of several arms to one question beside one another, every statement marked and counted.
+
+    The marks are ✓ correct, ✗ incorrect, ? unreadable (which is incorrect too) and – missing.
 
     Args:
-        answers: (statements, missing) of each arm, as `marked_answer` takes them.
+        answers: of each arm the statements, as `World.parse` returns them, and what it leaves out: facts as sentences,
+            or names of aspects.
     """
     views = {}
     for arm, (statements, missing) in answers.items():
@@ -56,8 +44,8 @@ def _marked(statements: Sequence[Statement], missing: Sequence[str]) -> View:
         mark, name, style = ("✗", "incorrect", RED) if statement.relation else ("?", "unreadable", YELLOW)
         if statement.correct:
             mark, name, style = "✓", "correct", GREEN
-        spans.append(_span(f"{mark} {statement.sentence}", style, name))
         lines.append(f"{mark} {statement.sentence}")
+        spans.append(_span(lines[-1], style, name))
     body = " ".join(spans) or "<em>empty answer</em>"
     left_out = " ".join(_span(f"– {fact}", BLUE, "missing") for fact in missing)
     text = [*(lines or ["(empty answer)"]), *(f"– missing: {fact}" for fact in missing)]
@@ -74,11 +62,12 @@ def shaded_answer(answer: str, facts: Sequence[str], perplexities: Sequence[floa
     The shade is by the logarithm of the perplexity, from 1 (certainty, no shade) to the hardest fact of the answer.
     Each fact is followed by its perplexity, a difficult one by a star.
     """
-    hardness = [math.log(max(perplexity, 1)) for perplexity in perplexities]
+    hardest = math.log(max([1, *perplexities])) or 1
     spans, lines = [], []
-    for fact, perplexity, weight, hard in zip(facts, perplexities, hardness, difficult, strict=True):
+    for fact, perplexity, hard in zip(facts, perplexities, difficult, strict=True):
+        shade = _DARKEST * math.log(max(perplexity, 1)) / hardest
         outline = f";outline:2px solid rgb({_AMBER})" if hard else ""
-        style = f"background:rgba({_AMBER},{_DARKEST * weight / (max(hardness) or 1):.2f});padding:2px 4px{outline}"
+        style = f"background:rgba({_AMBER},{shade:.2f});padding:2px 4px{outline}"
         told = f"{perplexity:.2f}" + ("&nbsp;★" if hard else "")
         spans.append(f'<span style="{style}">{escape(fact)}&nbsp;<sub style="white-space:nowrap">{told}</sub></span>')
         lines.append(f"{perplexity:8.2f} {'★' if hard else ' '} {fact}")
@@ -96,7 +85,7 @@ def rewriting(facts: Sequence[str], question: str, answer: str) -> View:
     question  What is the cause of *rust*?
     answer    It *comes* from *rain*.
     """
-    known = {word.lower() for fact in facts for word in re.findall(r"\w+", fact)} - _COMMON
+    known = {word.lower() for fact in facts for word in re.findall(r"\w+", fact)} - set(_COMMON.split())
 
     def emphasised(text: str, mark: str, clean: Callable[[str], str]) -> str:
         parts = re.split(r"(\w+)", text)

@@ -8,8 +8,7 @@ from itertools import accumulate
 
 from knowtuning.display.views import View, rows
 
-LIKELIER, LESS_LIKELY = "0,158,115", "213,94,0"
-COLORS = ("rgb(0,158,115)", "rgb(213,94,0)")  # of the two answers' lines: chosen, rejected
+LIKELIER, LESS_LIKELY = "0,158,115", "213,94,0"  # also of the two answers' lines: chosen, rejected
 WIDTH, HEIGHT = 420, 110  # of the picture's plotting area
 
 Tokens = Sequence[tuple[str, float]]
@@ -22,9 +21,8 @@ def log_ratios(answers: Mapping[str, tuple[Tokens, Tokens]]) -> View:
         answers: the chosen answer first, then the rejected one, each under its name: its tokens with their
             log-probabilities in nats, by the policy and by the reference, as `token_log_probs` gives them.
 
-    Green tokens are likelier under the policy than under the reference, red ones less likely.
-    The margin of DPO is the sum over the chosen answer minus the sum over the rejected one. The picture adds
-    the tokens up from left to right.
+    Green tokens are likelier under the policy than under the reference, red ones less likely. The margin of DPO is the
+    sum over the chosen answer minus that over the rejected one. The picture adds the tokens up from left to right.
 
     >>> chosen = [("It", -1.0), (" is", -0.5)], [("It", -1.5), (" is", -0.75)]
     >>> log_ratios({"chosen": chosen, "rejected": ([("Moss", -3.0)], [("Moss", -1.0)])})
@@ -49,48 +47,42 @@ def differences(policy: Tokens, reference: Tokens) -> list[tuple[str, float]]:
 
 
 def _tokens(tokens: Tokens, total: float, most: float) -> View:
-    html = []
+    """The tokens of an answer over their log-ratios, where they are worth telling: most of a pair hardly change."""
+    html, text = "", ""
     for token, ratio in tokens:
+        told = f"{ratio:+.1f}" if abs(ratio) >= 0.05 else ""
         style = f"background:rgba({LIKELIER if ratio > 0 else LESS_LIKELY},{0.45 * abs(ratio) / most:.2f})"
         shown = escape(token.strip(" ").replace("\n", "⏎"))
-        under = f'<rt style="font-size:.65em">{_told(ratio)}</rt>'
-        space = " " if token.startswith(" ") else ""
-        html.append(f'{space}<ruby style="{style};ruby-position:under">{shown}{under}</ruby>')
-    text = "".join(token + (f"[{told}]" if (told := _told(ratio)) else "") for token, ratio in tokens)
-    return View(f'<div style="line-height:2.4">{"".join(html)}</div>sum {total:+.2f}', f"{total:+.2f}  {text}")
-
-
-def _told(ratio: float) -> str:
-    """A log-ratio worth telling: most tokens of a pair hardly change."""
-    return f"{ratio:+.1f}" if abs(ratio) >= 0.05 else ""
+        under = f'<rt style="font-size:.65em">{told}</rt>'
+        html += f'{" " * token.startswith(" ")}<ruby style="{style};ruby-position:under">{shown}{under}</ruby>'
+        text += token + (f"[{told}]" if told else "")
+    return View(f'<div style="line-height:2.4">{html}</div>sum {total:+.2f}', f"{total:+.2f}  {text}")
 
 
 def _picture(ratios: Mapping[str, Tokens]) -> str:
-    """Sums of the log-ratios up to each token, one line an answer."""
+    """Sums of the log-ratios up to each token, one line an answer, as SVG."""
     paths = {name: list(accumulate((ratio for _, ratio in tokens), initial=0.0)) for name, tokens in ratios.items()}
-    steps = max(map(len, paths.values())) - 1 or 1
-    low, high = (bound(value for path in paths.values() for value in path) for bound in (min, max))
-    scale = HEIGHT / ((high - low) or 1)
+    values = [value for path in paths.values() for value in path]
+    low, high = min(values), max(values)
+    across = WIDTH / (max(map(len, paths.values())) - 1 or 1)  # of one token
+    scale = HEIGHT / ((high - low) or 1)  # of one nat
 
-    def across(step: int) -> float:
-        return 40 + WIDTH * step / steps
+    def at(step: int, value: float) -> tuple[float, float]:
+        return 40 + across * step, 10 + (high - value) * scale
 
-    def down(value: float) -> float:
-        return 10 + (high - value) * scale
-
-    drawn = [f'<path d="M40 {down(0):.1f}h{WIDTH}" stroke="currentColor" stroke-opacity=".5"/>']
-    for (name, path), color, dash in zip(paths.items(), COLORS, ("0", "6 3"), strict=True):
-        line = " ".join(f"{across(step):.1f},{down(value):.1f}" for step, value in enumerate(path))
-        drawn.append(
-            f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2" stroke-dasharray="{dash}"/>'
-        )
-        drawn.append(f'<text x="{across(len(path) - 1) + 6:.1f}" y="{down(path[-1]) + 4:.1f}">{escape(name)}</text>')
+    drawn = f'<path d="M40 {at(0, 0)[1]:.1f}h{WIDTH}" stroke="currentColor" stroke-opacity=".5"/>'
+    for (name, path), color, dash in zip(paths.items(), (LIKELIER, LESS_LIKELY), ("0", "6 3"), strict=True):
+        points = [at(step, value) for step, value in enumerate(path)]
+        line = f'fill="none" stroke="rgb({color})" stroke-width="2" stroke-dasharray="{dash}"'
+        drawn += f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" {line}/>'
+        x, y = points[-1]
+        drawn += f'<text x="{x + 6:.1f}" y="{y + 4:.1f}">{escape(name)}</text>'
     for value in sorted({low, 0.0, high}):
         if value == 0 or abs(value) * scale > 12:  # else it would stand on the zero
-            drawn.append(f'<text x="36" y="{down(value) + 4:.1f}" text-anchor="end">{value:+.0f}</text>')
+            drawn += f'<text x="36" y="{at(0, value)[1] + 4:.1f}" text-anchor="end">{value:+.0f}</text>'
     about = f"Sums of the log-ratios from the first token to the last: {', '.join(paths)}."
     return (
         f'<svg role="img" aria-label="{escape(about)}" viewBox="0 0 {WIDTH + 120} {HEIGHT + 20}" '
         f'style="max-width:{WIDTH + 120}px;width:100%" fill="currentColor" font-size="11" font-family="sans-serif">'
-        f"{''.join(drawn)}</svg><br><small>sum of the log-ratios so far, in nats, token by token</small>"
+        f"{drawn}</svg><br><small>sum of the log-ratios so far, in nats, token by token</small>"
     )

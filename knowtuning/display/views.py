@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -35,14 +35,10 @@ def show(function: Callable | type) -> View:
     return View(f'<pre style="{LINE};overflow-x:auto">{escape(source)}</pre>', source)
 
 
-def side_by_side(texts: Mapping[str, str] | Iterable[tuple[str, str]]) -> View:
+def side_by_side(texts: Mapping[str, str]) -> View:
     """Show texts beside one another, each under its title: `side_by_side({"question": q, "answer": a})`."""
-    return columns(
-        {
-            str(title): View(f'<div style="white-space:pre-wrap">{escape(str(text))}</div>', str(text))
-            for title, text in dict(texts).items()
-        }
-    )
+    style = "white-space:pre-wrap"
+    return columns({title: View(f'<div style="{style}">{escape(text)}</div>', text) for title, text in texts.items()})
 
 
 def columns(views: Mapping[str, View]) -> View:
@@ -57,20 +53,15 @@ def columns(views: Mapping[str, View]) -> View:
 
 def rows(views: Mapping[str, View]) -> View:
     """Views below one another, their labels in a column of their own."""
-    width = max(map(len, views))
-    side = f"{LINE};text-align:left"
-    html = "".join(
-        f'<tr><th style="{side}">{escape(label)}</th><td style="{side}">{view.html}</td></tr>'
-        for label, view in views.items()
-    )
+    width, side = max(map(len, views)), f'style="{LINE};text-align:left"'
+    cells = (f"<th {side}>{escape(label)}</th><td {side}>{view.html}</td>" for label, view in views.items())
+    html = "".join(f"<tr>{cell}</tr>" for cell in cells)
     text = "\n".join(f"{label.ljust(width)}  {view.text}" for label, view in views.items())
     return View(f'<table style="border-collapse:collapse">{html}</table>', text)
 
 
-def table(
-    records: Sequence[Mapping], columns: Sequence[str] | None = None, digits: int | Mapping[str, int] = 2
-) -> View:
-    """Show records as a small table: the given columns, or all in the order in which they come.
+def table(records: Sequence[Mapping], digits: int | Mapping[str, int] = 2) -> View:
+    """Show records as a small table, the columns in the order in which they come.
 
     Args:
         digits: decimal places of floats, for all columns or by column. Whole numbers and texts are shown as they are,
@@ -82,35 +73,31 @@ def table(
     sft       74.5
     ka           –
     """
-    names = list(columns) if columns is not None else list(dict.fromkeys(name for record in records for name in record))
-    cells = [[_cell(record.get(name), name, digits) for name in names] for record in records]
-    right = [any(_is_number(record.get(name)) for record in records) for name in names]
-
-    def line(tag: str, values: Sequence[str]) -> str:
-        return "".join(
-            f'<{tag} style="{LINE};text-align:{"right" if aligned else "left"}">{escape(value)}</{tag}>'
-            for value, aligned in zip(values, right, strict=True)
-        )
-
-    body = "".join(f"<tr>{line('td', values)}</tr>" for values in cells)
-    html = f'<table style="border-collapse:collapse"><tr>{line("th", names)}</tr>{body}</table>'
-    flat = [[" ".join(value.split("\n")) for value in values] for values in (names, *cells)]
-    widths = [max(map(len, column)) for column in zip(*flat, strict=True)]
-    flat.insert(1, ["-" * width for width in widths])
-    texts = (
-        "  ".join(v.rjust(w) if aligned else v.ljust(w) for v, w, aligned in zip(values, widths, right, strict=True))
-        for values in flat
-    )
-    return View(html, "\n".join(text.rstrip() for text in texts))
+    names = dict.fromkeys(name for record in records for name in record)
+    places = digits if isinstance(digits, Mapping) else dict.fromkeys(names, digits)
+    html, text = [], []  # cells by column
+    for name in names:
+        values = [record.get(name) for record in records]
+        side = "right" if any(map(_is_number, values)) else "left"
+        column = [name, *(_cell(value, places.get(name, 2)) for value in values)]
+        cells = (f'style="{LINE};text-align:{side}">{escape(cell)}' for cell in column)
+        html.append([f"<{tag} {cell}</{tag}>" for tag, cell in zip(("th", *["td"] * len(values)), cells, strict=True)])
+        flat = [" ".join(cell.split("\n")) for cell in column]
+        width = max(map(len, flat))
+        flat.insert(1, "-" * width)
+        text.append([cell.rjust(width) if side == "right" else cell.ljust(width) for cell in flat])
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in zip(*html, strict=True))
+    lines = ("  ".join(cells).rstrip() for cells in zip(*text, strict=True))
+    return View(f'<table style="border-collapse:collapse">{body}</table>', "\n".join(lines))
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cell(value: Any, column: str, digits: int | Mapping[str, int]) -> str:
+def _cell(value: Any, digits: int) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
-        return f"{value:,.{digits if isinstance(digits, int) else digits.get(column, 2)}f}"
+        return f"{value:,.{digits}f}"
     return f"{value:,}" if _is_number(value) else str(value)

@@ -15,4 +15,4 @@ from knowtuning.figures.distributions import (
     perplexity_separation,
     recall_by_exposure,
 )
-from knowtuning.figures.drawing import save, style
+from knowtuning.figures.drawing import save

@@ -5,16 +5,15 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from knowtuning.figures.drawing import BLUE, GREEN, GREY, MARKERS, ORANGE, UNITS, check, groups, row_of_panels, style
+from knowtuning.figures.drawing import BLUE, GREEN, GREY, MARKERS, ORANGE, UNITS, groups, row_of_panels, styled
 
 
-@style()
+@styled
 def differences(rows: list[dict]) -> Figure:
     """Differences to a reference arm, a panel per metric. Rows: arm, against, metric, difference, low, high.
 
     A filled marker says that the interval leaves out zero; a difference of None leaves a gap.
     """
-    check(rows, "arm", "against", "metric", "difference", "low", "high")
     named = [{**row, "arm": f"{row['arm']} - {row['against']}"} for row in rows]
     metrics, arms = groups(named, "metric"), list(groups(named, "arm"))
     down = -(-len(metrics) // 4)
@@ -40,14 +39,13 @@ def differences(rows: list[dict]) -> Figure:
     return figure
 
 
-@style()
+@styled
 def correct_by_tier(rows: list[dict]) -> Figure:
     """Correct and incorrect facts per answer of each arm, a panel per tier. Rows: arm, tier, correct, incorrect.
 
     The number at the end of a bar is the share of the facts said that are correct: where an arm says more about the
     entities that the base knows, it rises overall without rising in any tier.
     """
-    check(rows, "arm", "tier", "correct", "incorrect")
     tiers, arms = groups(rows, "tier"), list(groups(rows, "arm"))
     figure, panels = row_of_panels(len(tiers), height=1.3 + 0.32 * len(arms), sharex=True, sharey=True)
     longest = max(row["correct"] + row["incorrect"] for row in rows)
@@ -68,11 +66,10 @@ def correct_by_tier(rows: list[dict]) -> Figure:
     return figure
 
 
-@style()
+@styled
 def cost_of_errors(rows: list[dict]) -> Figure:
     """Scores of the arms over the teacher's error rate, a panel per metric. Rows: arm, metric, errors (% of the facts),
     value, low, high (95 % interval), n (questions)."""
-    check(rows, "arm", "metric", "errors", "value", "low", "high", "n")
     metrics, arms = groups(rows, "metric"), list(groups(rows, "arm"))
     rates = sorted({row["errors"] for row in rows})
     nudge = 0.03 * (max(rates) - min(rates) or 1)  # so that intervals do not cover each other

@@ -6,20 +6,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from knowtuning.figures.drawing import BLUE, GREY, MARKERS, ORANGE, check, groups, log, row_of_panels, style
+from knowtuning.figures.drawing import BLUE, GREY, MARKERS, ORANGE, groups, log, row_of_panels, styled
 
 
-@style()
+@styled
 def pretraining_loss(rows: list[dict]) -> Figure:
     """Loss of the base over the tokens it has read. Rows: step, tokens, loss (nats per token).
 
     Where some rows have a recall (share of facts known), a second panel shows it.
     """
-    check(rows, "step", "tokens", "loss")
     probed = [row for row in rows if "recall" in row]
     figure, [axes, *others] = row_of_panels(2 if probed else 1, **({"height": 3.2} if probed else {}))
     axes.plot([row["tokens"] / 1e6 for row in rows], [row["loss"] for row in rows], color=BLUE)
-    axes.set(xlabel="tokens read (millions)", ylabel="training loss (nats per token)", xlim=(0, None))
+    axes.set(xlabel="tokens read (millions)", xlim=(0, None))
     log(axes, "y", "training loss (nats per token)")
     for panel in others:
         panel.plot([row["tokens"] / 1e6 for row in probed], [100 * row["recall"] for row in probed], "o-", color=ORANGE)
@@ -28,15 +27,12 @@ def pretraining_loss(rows: list[dict]) -> Figure:
     return figure
 
 
-@style()
+@styled
 def training_loss(rows: list[dict], best_step: int | None = None) -> Figure:
     """Training and validation loss over steps. Rows: step, loss, eval_loss (either may be missing or None)."""
-    check(rows, "step")
     figure, [axes] = row_of_panels(1)
-    for field, label, color, look in (
-        ("loss", "training", BLUE, "-"),
-        ("eval_loss", "validation", ORANGE, "o--"),
-    ):
+    looks = {"loss": ("training", BLUE, "-"), "eval_loss": ("validation", ORANGE, "o--")}
+    for field, (label, color, look) in looks.items():
         points = [(row["step"], row[field]) for row in rows if row.get(field) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), look, color=color, label=label)
@@ -47,13 +43,12 @@ def training_loss(rows: list[dict], best_step: int | None = None) -> Figure:
     return figure
 
 
-@style()
+@styled
 def dpo_margins(rows: list[dict]) -> Figure:
     """Reward margin and accuracy of DPO from step 0, a column per aspect. Rows: step, aspect, margin, accuracy.
 
     Rows of the same step and aspect are averaged. At step 0 policy and reference are one, so every margin is 0.
     """
-    check(rows, "step", "aspect", "margin", "accuracy")
     aspects = groups(rows, "aspect")
     figure = Figure(figsize=(1.2 + 2.1 * len(aspects), 4.2))
     grid = figure.subplots(2, len(aspects), sharex=True, sharey="row", squeeze=False)

@@ -8,14 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from knowtuning.figures.drawing import BLUE, MARKERS, ORANGE, check, groups, log, log_bins, row_of_panels, style
+from knowtuning.figures.drawing import BLUE, MARKERS, ORANGE, groups, log, log_bins, row_of_panels, styled
 
 
-@style()
+@styled
 def recall_by_exposure(rows: list[dict]) -> Figure:
     """Recall and median perplexity by how often the base has read a fact. Rows, one per fact: tier, exposures, known,
     perplexity. Bars on the right hold the middle half of the facts."""
-    check(rows, "tier", "exposures", "known", "perplexity")
     figure = Figure(figsize=(8.4, 3.2))
     left, right = figure.subplots(1, 2)
     tiers = sorted(groups(rows, "tier").items(), key=lambda item: item[1][0]["exposures"])
@@ -41,15 +40,14 @@ def recall_by_exposure(rows: list[dict]) -> Figure:
     return figure
 
 
-@style()
+@styled
 def perplexity_separation(rows: list[dict], auc: float | None = None) -> Figure:
     """Perplexity of facts that the base knows and of those it does not. Rows: known, perplexity."""
-    check(rows, "known", "perplexity")
     figure, [axes] = row_of_panels(1)
     bins = log_bins([row["perplexity"] for row in rows])
-    for known, color, hatch in ((True, BLUE, None), (False, ORANGE, "////")):
+    for name, known, color, hatch in (("known", True, BLUE, None), ("unknown", False, ORANGE, "////")):
         values = [row["perplexity"] for row in rows if bool(row["known"]) == known]
-        label = f"{'known' if known else 'unknown'} (n = {len(values):,})"
+        label = f"{name} (n = {len(values):,})"
         weights = np.full(len(values), 1 / max(1, len(values)))
         axes.hist(values, bins, weights=weights, color=color, alpha=0.6, hatch=hatch, edgecolor="white", label=label)
     log(axes, "x", "perplexity of the fact")
@@ -61,13 +59,12 @@ def perplexity_separation(rows: list[dict], auc: float | None = None) -> Figure:
     return figure
 
 
-@style()
+@styled
 def perplexity_of_facts(rows: list[dict]) -> Figure:
     """Perplexity of the facts of the answers, the difficult ones marked. Rows, one per fact: perplexity, difficult.
 
     Difficult is relative to the answer that a fact stands in, so the two kinds overlap.
     """
-    check(rows, "perplexity", "difficult")
     figure, [axes] = row_of_panels(1)
     kinds = [[row["perplexity"] for row in rows if bool(row["difficult"]) == kind] for kind in (False, True)]
     labels = [f"{name} (n = {len(kind):,})" for name, kind in zip(("other", "difficult"), kinds, strict=True)]
@@ -81,11 +78,9 @@ def perplexity_of_facts(rows: list[dict]) -> Figure:
     return figure
 
 
-@style()
+@styled
 def facts_per_answer(counts: Sequence[int]) -> Figure:
     """How many answers yield how many facts, from one count per answer."""
-    if not len(counts):
-        raise ValueError("there is nothing to draw: give one count per answer.")
     figure, [axes] = row_of_panels(1)
     sizes = np.bincount(counts)
     bars = axes.bar(range(len(sizes)), sizes, color=BLUE, width=0.8)
@@ -98,11 +93,9 @@ def facts_per_answer(counts: Sequence[int]) -> Figure:
     return figure
 
 
-@style()
+@styled
 def answer_lengths(words: Mapping[str, Sequence[int]]) -> Figure:
     """Distribution of answer lengths, a panel per split. `words` maps a split to one number of words per answer."""
-    if not any(words.values()):
-        raise ValueError("there is nothing to draw: give one number of words per answer.")
     figure, panels = row_of_panels(len(words), height=2.8, sharex=True)
     bins = np.linspace(0, max(map(max, words.values())) + 1, 25)
     for axes, (split, lengths) in zip(panels, words.items(), strict=True):
@@ -112,14 +105,13 @@ def answer_lengths(words: Mapping[str, Sequence[int]]) -> Figure:
     return figure
 
 
-@style()
+@styled
 def pair_lengths(rows: list[dict]) -> Figure:
     """Length of chosen and rejected answers by aspect. Rows, one per pair: aspect, chosen_words, rejected_words.
 
     Boxes hold the middle half, whiskers the 5th to the 95th percentile. A length that differs can be learnt in place
     of what the pair is meant to teach.
     """
-    check(rows, "aspect", "chosen_words", "rejected_words")
     aspects = groups(rows, "aspect")
     figure = Figure(figsize=(6.4, 1.1 + 0.75 * len(aspects)))
     axes = figure.subplots()

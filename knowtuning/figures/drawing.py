@@ -1,11 +1,12 @@
-"""The one style of all figures: colours, sizes, labels, and how a figure is saved."""
+"""The one style of all figures: colours, labels, logarithmic axes, and how a figure is saved."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,27 +17,7 @@ from PIL import Image
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#666666"
 MARKERS = "osD^vPX*"
-STYLE = {
-    "figure.dpi": 96,
-    "figure.constrained_layout.use": True,
-    "savefig.dpi": 150,
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 5,
-    "legend.framealpha": 0.9,
-    "legend.edgecolor": "none",
-    "hatch.linewidth": 0.6,
-    "pdf.fonttype": 42,  # letters stay letters: they can be searched and edited
-}
+STYLE = mpl.rc_params_from_file(Path(__file__).with_name("style.mplstyle"), use_default_template=False)
 # metric -> axis label with its unit
 UNITS = {
     "correct facts": "correct facts per answer",
@@ -50,11 +31,17 @@ UNITS = {
 }
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Apply the style, and nothing outside it: `with style(): …`, or `@style()` above a function that draws."""
-    with mpl.rc_context(STYLE):
-        yield
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Let a function of some rows draw in the style, and nothing outside it; no rows raise `ValueError`."""
+
+    @wraps(draw)
+    def drawn(rows: Sequence | Mapping, *given: Any, **options: Any) -> Figure:
+        if not len(rows):
+            raise ValueError(f"{draw.__name__}: there is nothing to draw; give at least one row.")
+        with mpl.rc_context(STYLE):
+            return draw(rows, *given, **options)
+
+    return drawn
 
 
 # Without these entries another version of matplotlib, or another day, can give the same file.
@@ -70,7 +57,7 @@ def save(figure: Figure, directory: Path, name: str) -> Path:
     path = Path(directory) / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()
-    with style():
+    with mpl.rc_context(STYLE):
         figure.savefig(drawn, format="png")
         figure.savefig(path.with_name(f"{name}.pdf"), metadata=_ANONYMOUS)  # a name may hold dots
     picture = Image.open(drawn).convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE)
@@ -82,15 +69,6 @@ def row_of_panels(count: int, height: float = 3.2, **shared: bool) -> tuple[Figu
     """A figure of `count` panels in one row."""
     figure = Figure(figsize=(5.2 if count == 1 else min(3.4 * count, 10), height))
     return figure, list(figure.subplots(1, count, squeeze=False, **shared)[0])
-
-
-def check(rows: list[dict], *fields: str) -> None:
-    """Raise `ValueError` where there are no rows, or where one lacks a field."""
-    if not rows:
-        raise ValueError(f"there is nothing to draw: give rows with {', '.join(fields)}.")
-    for number, row in enumerate(rows):
-        if missing := [field for field in fields if field not in row]:
-            raise ValueError(f"row {number} has no {missing[0]!r}; the figure needs {', '.join(fields)}.")
 
 
 def groups(rows: list[dict], field: str) -> dict:
