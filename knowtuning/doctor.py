@@ -95,28 +95,30 @@ def check_gpu(recipe: Recipe) -> Finding:
     """The GPUs of this machine, their number and free memory, against what the shape of the base asks for."""
     import torch
 
-    from knowtuning.dryrun import CURES, ON_A_CPU, config_of, largest_need, parameters
+    count, here = recipe.machine.num_processes, torch.cuda.device_count()
+    on_cpu = f"none; recipe {recipe.name} runs on the CPU ({os.cpu_count()} cores)"
+    if not here and lab_of(recipe.base):
+        return Finding("ok", "GPU", on_cpu)
+    from knowtuning.dryrun import CURES, ON_A_CPU, config_of, needs, parameters
 
-    count, here, cores = recipe.machine.num_processes, torch.cuda.device_count(), os.cpu_count()
     try:
         config = config_of(recipe.base)
-        stage, needed = largest_need(recipe, config)
+        stage, needed = max(needs(recipe, config).items(), key=lambda need: need[1])
     except DataError as error:
         return Finding("warn", "GPU", f"what is needed cannot be told: {error}")
     if not here and parameters(config) < ON_A_CPU:
-        state, slowly = ("ok", "") if lab_of(recipe.base) else ("warn", ", slowly")
-        return Finding(state, "GPU", f"none; recipe {recipe.name} runs on the CPU ({cores} cores){slowly}")
+        return Finding("warn", "GPU", f"{on_cpu}, slowly")
     cards = "a card with" if count == 1 else f"{count} cards with each"
-    needs = f"recipe {recipe.name} needs {cards} about {needed / GB:.0f} GB, most of all for {stage} (arithmetic)"
+    wanted = f"recipe {recipe.name} needs {cards} about {needed / GB:.0f} GB, most of all for {stage} (arithmetic)"
     if here < count:
-        return Finding("fail", "GPU", f"{here or 'none'} here; {needs}")
+        return Finding("fail", "GPU", f"{here or 'none'} here; {wanted}")
     free, card = min((torch.cuda.mem_get_info(number)[0], number) for number in range(count))
     room = f"{free / GB:.1f} GB free on {torch.cuda.get_device_name(card)}"
     if free < needed:
-        return Finding("fail", "GPU", f"{room}; {needs}. Cure: {CURES[stage]}")
+        return Finding("fail", "GPU", f"{room}; {wanted}. Cure: {CURES[stage]}")
     if recipe.dtype == "bfloat16" and torch.cuda.get_device_capability()[0] < 8:
-        return Finding("warn", "GPU", f"{room}, which has no bfloat16 of its own: expect it to be slow; {needs}")
-    return Finding("ok", "GPU", f"{room}; {needs}")
+        return Finding("warn", "GPU", f"{room}, which has no bfloat16 of its own: expect it to be slow; {wanted}")
+    return Finding("ok", "GPU", f"{room}; {wanted}")
 
 
 def check_base(recipe: Recipe) -> Iterator[Finding]:
