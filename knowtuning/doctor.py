@@ -104,7 +104,7 @@ def check_gpu(recipe: Recipe) -> Finding:
     try:
         config = config_of(recipe.base)
         stage, needed = max(needs(recipe, config).items(), key=lambda need: need[1])
-    except DataError as error:
+    except (DataError, ValueError) as error:  # PEFT refuses some matrices of some architectures
         return Finding("warn", "GPU", f"what is needed cannot be told: {error}")
     if not here and parameters(config) < ON_A_CPU:
         return Finding("warn", "GPU", f"{on_cpu}, slowly")

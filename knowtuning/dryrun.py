@@ -25,7 +25,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
-from trl.trainer.utils import get_peak_flops
 
 from knowtuning.display import table
 from knowtuning.files import ROOT, DataError
@@ -108,7 +107,7 @@ def with_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     if not 1 <= layers <= text.num_hidden_layers:
         raise DataError(f"layers is {layers}; this base has {text.num_hidden_layers}: give a number from 1 to that.")
     text.num_hidden_layers = layers
-    if getattr(text, "layer_types", None):
+    if vars(text).get("layer_types"):  # of some it is a property that follows the number
         text.layer_types = text.layer_types[:layers]
     return cut
 
@@ -366,6 +365,8 @@ def _print_stages(recipe: Recipe, stages: list[Stage], weights: int, tried: int,
         f"of the test questions, if a prompt and its answer have {TOKENS} tokens in the mean."
     )
     if weights >= ON_A_CPU and not torch.cuda.is_available():
+        from trl.trainer.utils import get_peak_flops
+
         operations = sum(2 * PASSES[stage] * weights * of_run[stage] for stage in PASSES)
         elsewhere = timedelta(seconds=round(operations / get_peak_flops(ELSEWHERE, "bfloat16") / SHARE))
         text += f" On an {ELSEWHERE} at {SHARE:.0%} of its peak (assumed) all but decoding would take {elsewhere}."
