@@ -100,14 +100,9 @@ def doctor(
     layers: Annotated[int, _number("layers that it tries (0: all on a GPU, a few on a CPU).", 0)] = 0,
 ) -> int:
     """Say whether endpoint, machine and packages suffice for a recipe."""
-    name = _kept(recipe, change, base)
-    if dry_run:
-        from knowtuning.dryrun import print_dry_run
-
-        return print_dry_run(name, rows, steps, layers)
     from knowtuning.doctor import doctor
 
-    return doctor(name, teacher)
+    return doctor(_kept(recipe, change, base), teacher, dry_run, rows, steps, layers)
 
 
 @app.command(rich_help_panel=BEFORE)
