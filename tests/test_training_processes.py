@@ -7,7 +7,7 @@ from knowtuning.recipe import get_recipe
 from knowtuning.training import launch
 from knowtuning.training.dpo import dpo_trainer, train_dpo
 from knowtuning.training.models import load_base, load_tokenizer, new_adapter
-from knowtuning.training.sft import sft_trainer, train_sft
+from knowtuning.training.sft import train_sft
 
 RECIPE = get_recipe("smoke").replace(
     quantisation="none", sft={"batch": 4, "epochs": 2}, dpo={"batch": 4, "epochs": 2}, data={"val_size": 4}
@@ -68,7 +68,8 @@ def test_dpo_in_two_processes_gives_the_loss_curve_of_one(untrained_base, tokeni
 def test_a_process_that_fails_is_told_in_one_sentence(untrained_base, tokenizer):
     two = RECIPE.replace(max_length=1, machine={"num_processes": 2})
     with pytest.raises(RuntimeError, match=r"^training in 2 processes failed: \w+Error: \S"):
-        launch.train_elsewhere(fresh(untrained_base), two, sft_trainer, {"rows": "none", "seed": 0})
+        sft = "knowtuning.training.sft:sft_trainer"
+        launch.train_elsewhere(fresh(untrained_base), two, sft, {"rows": "none", "seed": 0})
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():

@@ -241,7 +241,7 @@ def step_zero(trainer: PreferenceTrainer) -> list[dict]:
 def train_dpo(trainer: PreferenceTrainer) -> tuple[Any, list[dict], list[dict], dict[str, Any]]:
     """Train and return (model, rows by step, rows by step and aspect, numbers)."""
     if wants_processes(trainer.recipe):
-        found = train_elsewhere(trainer.model, trainer.recipe, build_trainer, trainer.job)
+        found = train_elsewhere(trainer.model, trainer.recipe, f"{__name__}:build_trainer", trainer.job)
     else:
         found = run_trainer(trainer)
     history = found["history"]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
 from peft import load_peft_weights, set_peft_model_state_dict
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
+from knowtuning.files import read_json, write_json
 from knowtuning.progress import FILE_VARIABLE, Tick, progress
 from knowtuning.recipe import Recipe
 from knowtuning.training.models import load_adapter, load_base, load_tokenizer, save_adapter
@@ -65,15 +65,13 @@ def wants_processes(recipe: Recipe) -> bool:
     return recipe.machine.num_processes > 1 and "LOCAL_RANK" not in os.environ
 
 
-def train_elsewhere(
-    model: Any, recipe: Recipe, build: Callable[..., Trainer], arguments: dict[str, Any]
-) -> dict[str, Any]:
+def train_elsewhere(model: Any, recipe: Recipe, build: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Train the adapter of `model` in the recipe's `num_processes` on this machine; the model gets the result.
 
     Args:
         model: base with adapter; while the others train it waits in main memory.
-        build: function of a module that each process builds its trainer by, from (model, tokenizer), `arguments`, and
-            the arguments `recipe` and `output`.
+        build: "module:function" that each process builds its trainer by, from (model, tokenizer), `arguments`, which
+            go through JSON, and the arguments `recipe` and `output`.
 
     Returns:
         What `run_trainer` does.
@@ -81,49 +79,62 @@ def train_elsewhere(
     Raises:
         RuntimeError: a process failed; the message ends with its error.
     """
-    place, processes = model.device, recipe.machine.num_processes
+    device = model.device
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_adapter(model, folder / "start", "Where training starts.")
-        if place.type == "cuda":
+        job = {"base": model.name_or_path, "recipe": recipe.model_dump(mode="json")}
+        write_json(folder / "job.json", job | {"build": build, "arguments": arguments})
+        if device.type == "cuda":
             model.to("cpu")
             torch.cuda.empty_cache()
-        launch = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=str(folder / "logs"), redirects=Std.ALL),
-        )
-        try:
-            results = elastic_launch(launch, work)(model.name_or_path, recipe, build, arguments, folder)
-        except ChildFailedError as error:
-            reason = error.get_first_failure()[1].message  # of an exception with its traceback, of a signal a text
-            reason = reason["message"] if isinstance(reason, dict) else reason
-            raise RuntimeError(f"training in {processes} processes failed: {reason}") from None
-        model.to(place)
-        set_peft_model_state_dict(model, load_peft_weights(str(folder / "adapter"), device=str(place)))
-        return results[0]
+        _torchrun(folder, recipe.machine.num_processes)
+        model.to(device)
+        set_peft_model_state_dict(model, load_peft_weights(str(folder / "adapter"), device=str(device)))
+        return read_json(folder / "result.json")
 
 
-@record
-def work(
-    base: str, recipe: Recipe, build: Callable[..., Trainer], arguments: dict[str, Any], folder: Path
-) -> dict[str, Any]:
-    """One of the processes: train from `folder`/start; the first leaves the trained `adapter` in the folder."""
-    rank = int(os.environ["RANK"])
+def _torchrun(folder: Path, processes: int) -> None:
+    """Run `work` in that many processes; the error of the one that failed first is the reason of a failure."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run([*command, "-m", __name__, str(folder)], capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        errors = sorted(folder.glob("error.*.txt"), key=lambda path: path.stat().st_mtime_ns)
+        reason = errors[0].read_text(encoding="utf-8") if errors else (done.stderr.splitlines() or ["killed"])[-1]
+        raise RuntimeError(f"training in {processes} processes failed: {reason}")
+
+
+def work(folder: Path, rank: int) -> None:
+    """One of the processes: train what `job.json` says; the first leaves `adapter` and `result.json` in the folder."""
+    job = read_json(folder / "job.json")
+    recipe = Recipe(**job["recipe"])
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if rank > 0:  # one of them tells of the progress
         os.environ[FILE_VARIABLE] = str(folder / f"progress.{rank}.json")
-    model = load_adapter(load_base(base, recipe.quantisation, recipe.dtype), folder / "start", trainable=True)
-    trainer = build(model, load_tokenizer(base, recipe.prompt), **arguments, recipe=recipe, output=folder / "trainer")
-    result, best = run_trainer(trainer), trainer.state.best_model_checkpoint
+    base = load_base(job["base"], recipe.quantisation, recipe.dtype)
+    model = load_adapter(base, folder / "start", trainable=True)
+    tokenizer = load_tokenizer(job["base"], recipe.prompt)
+    build, output = resolve_name(job["build"]), folder / "trainer"
+    trainer = build(model, tokenizer, **job["arguments"], recipe=recipe, output=output)
+    result = run_trainer(trainer)
+    best = trainer.state.best_model_checkpoint
     if not best:
         trainer.save_model(str(folder / "adapter"))
     elif rank == 0:
         shutil.copytree(best, folder / "adapter")
+    if rank == 0:
+        write_json(folder / "result.json", result)
     trainer.accelerator.wait_for_everyone()
-    return result
+
+
+if __name__ == "__main__":
+    here, number = Path(sys.argv[1]), int(os.environ["RANK"])
+    try:
+        work(here, number)
+    except Exception as error:
+        # in a file of its own, as the lines of several processes run into each other
+        (here / f"error.{number}.txt").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+        raise
+    # all is written; taking process groups down in step can hang when one process is already gone
+    os._exit(0)

@@ -140,7 +140,7 @@ def train_sft(
 ) -> tuple[Any, list[dict], dict[str, Any]]:
     """Fine-tune and return (model with the best adapter, rows `{"step", "loss"| "eval_loss"}`, numbers)."""
     if wants_processes(recipe):
-        trained = train_elsewhere(model, recipe, sft_trainer, {"rows": rows, "seed": seed})
+        trained = train_elsewhere(model, recipe, f"{__name__}:sft_trainer", {"rows": rows, "seed": seed})
     else:
         with tempfile.TemporaryDirectory() as scratch:
             trainer = sft_trainer(model, tokenizer, rows, recipe, seed, scratch)
