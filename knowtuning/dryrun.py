@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from knowtuning.display import table
-from knowtuning.files import ROOT, DataError
+from knowtuning.files import ROOT, DataError, read_yaml
 from knowtuning.knowledge.difficulty import score_facts
+from knowtuning.lab.base import shape
 from knowtuning.recipe import Recipe, lab_of
 from knowtuning.run import runs_folder
 from knowtuning.training.dpo import dpo_trainer, step_zero, train_dpo
@@ -80,18 +80,10 @@ def config_of(base: str) -> PretrainedConfig:
     Raises:
         DataError: the base is unknown here, and its `config.json` cannot be read.
     """
-    if shape := yaml.safe_load(SHAPES.read_text(encoding="utf-8")).get(base):
-        return LlamaConfig(**shape)
+    if known := read_yaml(SHAPES).get(base):
+        return LlamaConfig(**known)
     if lab := lab_of(base):
-        return LlamaConfig(
-            hidden_size=lab.hidden,
-            intermediate_size=lab.intermediate,
-            num_hidden_layers=lab.layers,
-            num_attention_heads=lab.heads,
-            vocab_size=lab.vocabulary,
-            max_position_embeddings=lab.context,
-            tie_word_embeddings=True,
-        )
+        return LlamaConfig(**shape(lab))
     try:
         return AutoConfig.from_pretrained(base)
     except (OSError, ValueError) as error:

@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -73,6 +75,14 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} does not exist.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not JSON in UTF-8 ({error}).") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML value; a broken file raises `DataError` that names it."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{shown(path)} is not YAML in UTF-8 ({' '.join(str(error).split())}).") from None
 
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> Path:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from knowtuning.files import ROOT, DataError, runs_folder, shown, write_text
+from knowtuning.files import ROOT, DataError, read_yaml, runs_folder, shown, write_text
 
 FOLDER = ROOT / "recipes"
 ANNOTATED = ("train", "valid", "test", "answer_sizes", "swaps", "false_share")  # what no base depends on
@@ -303,10 +303,7 @@ def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 @lru_cache
 def _parse(path: Path, changed: int) -> dict[str, Any]:
-    try:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{shown(path)} is not YAML in UTF-8 ({' '.join(str(error).split())}).") from None
+    stated = read_yaml(path)
     if not isinstance(stated, dict):
         raise DataError(f"{shown(path)}: expected `field: value` lines, found {type(stated).__name__}.")
     return stated

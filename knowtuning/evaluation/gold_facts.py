@@ -16,11 +16,10 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from knowtuning.data.records import kind
-from knowtuning.files import ROOT, DataError
+from knowtuning.files import ROOT, DataError, read_yaml
 from knowtuning.lab.world import World
 
 LABELS = ROOT / "data" / "teacher"
@@ -100,10 +99,7 @@ def load_labels(directory: Path = LABELS) -> list[Labelled]:
         raise DataError(f"{directory} holds no .yaml file of labelled answers.")
     labelled: dict[str, Labelled] = {}
     for path in files:
-        try:
-            records = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} is not YAML in UTF-8 ({' '.join(str(error).split())}).") from None
+        records = read_yaml(path)
         if not isinstance(records, list):
             raise DataError(f"{path}: expected a list of records, found {kind(records)}.")
         for number, record in enumerate(records, start=1):

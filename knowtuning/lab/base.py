@@ -21,6 +21,19 @@ DECAY = 0.25  # share of the steps in which the learning rate falls
 IGNORE = -100  # the label that cross_entropy leaves out
 
 
+def shape(settings: LabSettings) -> dict[str, int | bool]:
+    """The base's sizes as `LlamaConfig` calls them."""
+    return {
+        "vocab_size": settings.vocabulary,
+        "hidden_size": settings.hidden,
+        "intermediate_size": settings.intermediate,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "max_position_embeddings": settings.context,
+        "tie_word_embeddings": True,
+    }
+
+
 def build_model(settings: LabSettings, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     """A Llama with random weights (seeded by `settings.base_seed`) and tied embeddings.
 
@@ -30,13 +43,7 @@ def build_model(settings: LabSettings, tokenizer: PreTrainedTokenizerBase) -> Ll
     torch.manual_seed(settings.base_seed)
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=settings.hidden,
-            intermediate_size=settings.intermediate,
-            num_hidden_layers=settings.layers,
-            num_attention_heads=settings.heads,
-            max_position_embeddings=settings.context,
-            tie_word_embeddings=True,
+            **shape(settings) | {"vocab_size": len(tokenizer)},
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
